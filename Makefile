@@ -1,0 +1,44 @@
+# make VENV=DIR puts the environment elsewhere; make VENV= uses the one that is active.
+VENV ?= .venv
+BIN := $(if $(VENV),$(if $(filter /%,$(VENV)),$(VENV),$(CURDIR)/$(VENV))/bin)
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+
+# The first Python that fits: the environment's own, then the system's.
+PYTHON ?= $(shell for python in "$(if $(BIN),$(BIN)/)python" python3 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo "$$python" && exit; done; echo python3)
+
+# Not /bin/sh: make 3.81 (macOS) honours the PATH below only where the shell is not its default one.
+SHELL := bash
+ifneq ($(BIN),)
+export PATH := $(BIN):$(PATH)
+endif
+
+.PHONY: help env demo test lint clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'VENV=DIR    environment, made where missing (now: $(if $(VENV),$(VENV),the active one))'
+	@echo 'PYTHON=EXE  Python 3.11 to 3.13 to make it with'
+	@echo 'JOBS=N      processes for the tests (now: $(JOBS))'
+
+env: ## install what everything below needs, once
+	@"$(PYTHON)" tools/bootstrap.py "$(VENV)"
+
+demo: env ## run the demo suite on the CPU and print its table
+	snakemake --profile profiles/local --config suite=demo
+	python -m distillbench tables demo
+
+test: env ## run the tests
+	python -m pytest -n $(JOBS) tests
+
+lint: env ## check style, formatting and the workflow
+	ruff check src tests tools
+	ruff format --check src tests tools
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+clean: ## remove caches and build products, never results
+	rm -rf .pytest_cache .ruff_cache build dist
+	find src tests tools workflow -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,5 @@
+import sys
+
+from distillbench.cli import main
+
+sys.exit(main())

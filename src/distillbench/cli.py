@@ -1,0 +1,324 @@
+"""The command line. The workflow's rules and people use the same commands; heavy imports happen inside."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from distillbench import __version__
+from distillbench.errors import RunFailed, UserError
+
+EPILOG = """\
+a suite is a file params/SUITE.yaml; a run is named by its directory, its id or a unique beginning of either
+or of its hash. Typical use:
+
+  distillbench plan demo                 what would be trained, and why
+  snakemake --profile profiles/local     do it (suite demo; --config suite=NAME for another)
+  distillbench status demo               how far it is
+  distillbench tables demo               the table, as far as it goes
+"""
+
+
+def parser():
+    top = argparse.ArgumentParser(
+        prog="distillbench",
+        description="A reproducible benchmark pipeline for knowledge distillation.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"distillbench {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(function, help, *arguments):
+        sub = commands.add_parser(function.__name__, help=help, description=f"{function.__doc__ or help}")
+        for names, options in arguments:
+            sub.add_argument(*names, **options)
+        sub.set_defaults(function=function)
+
+    suite = (["suite"], {"nargs": "?", "default": "demo", "help": "name of a file params/SUITE.yaml (default: demo)"})
+    only = (["--only"], {"metavar": "PATTERNS", "help": "a part: ROW, ROW/PAIR or ROW/PAIR/sSEED, comma-separated, * and ? allowed"})
+    run = (["run"], {"help": "directory, id or a unique beginning of the id or hash of a run"})
+    device = (["--device"], {"default": "auto", "help": "cpu, cuda, cuda:1, ...; auto takes CUDA if there is one (default)"})
+    command(plan, "say which runs of a suite are done and which would be trained", suite, only)
+    command(
+        train,
+        "train one run, teacher or student, from its specification",
+        (["--spec"], {"required": True, "help": "specification file; `plan` writes them to results/specs/"}),
+        (["--out"], {"required": True, "help": "directory of the finished run"}),
+        (["--work"], {"help": "directory of the state in flight (default: OUT.work)"}),
+        device,
+        (["--save-seconds"], {"type": float, "default": 30.0, "help": "save the state this often (default: 30)"}),
+    )
+    command(
+        evaluate,
+        "write predictions and metrics of a finished run",
+        run,
+        (["--stage"], {"choices": ("predictions", "metrics", "both"), "default": "both", "help": "what to make (default: both)"}),
+        device,
+    )
+    command(tables, "print a suite's table, or write it as CSV, Markdown and LaTeX", suite, _out("folder for main.csv, main.md, main.tex"), _partial())
+    command(figures, "draw a suite's figure as PDF and PNG", suite, _out("folder for accuracy.pdf and accuracy.png"), _partial())
+    command(status, "how far a suite is: counts, running epochs, failures and their reasons", suite)
+    command(ls, "list the runs in results/runs")
+    command(show, "show a run's specification, record and metrics", run)
+    command(diff, "show where two runs' specifications differ", run, (["other"], {"help": "the other run"}))
+    command(
+        parity,
+        "compare this code with reference vectors of the official code, file by file",
+        (["folder"], {"help": "folder in the format of the reference vectors"}),
+    )
+    command(collect, "gather the metrics of a suite's runs (a rule of the workflow)", suite, _out("metrics.csv to write", required=True))
+    command(
+        data,
+        "make a dataset's file results/data/NAME.npz",
+        (["name"], {"help": "name of the dataset"}),
+        _out("file to write (default: results/data/NAME.npz)"),
+    )
+    return top
+
+
+def _out(help, required=False):
+    return ["--out"], {"metavar": "PATH", "help": help, "required": required}
+
+
+def _partial():
+    return ["--partial"], {"action": "store_true", "help": "from the runs that are there, marked as partial (printing always is)"}
+
+
+def main(arguments=None):
+    """Run a command; returns the exit code: 2 for bad input, 1 for a run that failed."""
+    options = vars(parser().parse_args(arguments))
+    function = options.pop("function")
+    try:
+        return function(**options) or 0
+    except UserError as error:
+        print(f"distillbench: {error}", file=sys.stderr)
+        return 2
+    except RunFailed as error:
+        print(f"distillbench: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def plan(suite, only):
+    """Say which runs of a suite are done and which would be trained, and write their specifications."""
+    from distillbench.planning import plan_suite
+    from distillbench.store import Store
+
+    store, part = Store(), plan_suite(suite, only)
+    states = {run: store.state(run) for run in part.runs}
+    rows = {}
+    for cell in part.cells:
+        rows.setdefault(cell.specification.id, []).append(cell.name)
+    width = max(map(len, rows), default=0)
+    for run, names in rows.items():
+        state, detail = states[run]
+        print(f"{state:8} {run:{width}}  {', '.join(names)}{f'  ({detail})' if detail else ''}")
+    todo = sum(state not in ("done", "trained") for state, _ in states.values())
+    print(f"\n{len(rows)} runs, {len(rows) - todo} trained, {todo} to train")
+    for note in dict.fromkeys(f"{cell.row}: {note}" for cell in part.cells for note in cell.notes):
+        print(f"note: {note}")
+
+
+def train(spec, out, work, device, save_seconds):
+    """Train one run from its specification; interrupted, the same command goes on where it stopped."""
+    from distillbench import data as datasets
+    from distillbench.config.specification import read_specification
+    from distillbench.engine.run import train as train_run
+    from distillbench.files import read_json
+    from distillbench.store import Store
+
+    specification = read_specification(spec)
+    name = specification["dataset"]["name"]
+    images = datasets.load(name, datasets.data_path(name))
+    print(f"{specification.id} -> {out}", flush=True)
+    train_run(
+        specification,
+        images,
+        out,
+        work=work or f"{out.rstrip('/')}.work",
+        runs=Store().runs,
+        device=device,
+        save_seconds=save_seconds,
+        source=read_json(spec).get("source"),
+        report=lambda line: print(line, flush=True),
+    )
+
+
+def evaluate(run, stage, device):
+    """Write predictions.npz and metrics.json of a finished run, for its last and its best epoch."""
+    from distillbench import data as datasets
+    from distillbench.evaluation import CHECKPOINTS, evaluation_directory
+    from distillbench.store import Store
+
+    store = Store()
+    run_id = store.find(run)
+    directory = store.run(run_id)
+    if stage != "metrics":
+        from distillbench.evaluation.predictions import predict
+
+        name = run_id.partition("/")[0]
+        images = datasets.load(name, datasets.data_path(name))
+        for checkpoint in CHECKPOINTS:
+            if stage == "predictions" or not (evaluation_directory(directory, checkpoint) / "predictions.npz").exists():
+                predict(directory, checkpoint, images, device)
+    if stage != "predictions":
+        from distillbench.evaluation.metrics import write_metrics
+
+        for checkpoint in CHECKPOINTS:
+            values = write_metrics(directory, checkpoint)["metrics"]
+            print(f"{run_id} {checkpoint}: " + ", ".join(f"{v['metric']} {v['value']:.4g}" for v in values))
+
+
+def tables(suite, out, partial):
+    """Print a suite's table from the runs that are there, or write it to a folder (--out).
+
+    The complete table is read from results/suites/SUITE, as the workflow collected it.
+    """
+    from distillbench.reporting.tables import FORMATS
+
+    if out is None:
+        print(FORMATS["md"](_table(suite, partial=True)))
+        print(f"Files: reports/{suite}/ (tables, figures), results/runs/ (runs), results/suites/{suite}/ (index, metrics)")
+        return
+    from distillbench.files import write_atomically
+
+    table = _table(suite, partial)
+    for ending, write in FORMATS.items():
+        write_atomically(Path(out) / f"{'partial' if partial else 'main'}.{ending}", write(table))
+        if not partial:
+            (Path(out) / f"partial.{ending}").unlink(missing_ok=True)
+
+
+def figures(suite, out, partial):
+    """Draw accuracy by method with intervals, a panel a pair."""
+    from distillbench.reporting.figures import accuracy_figure, save
+
+    out = Path(out or f"reports/{suite}/figures")
+    for ending in ("pdf", "png"):
+        save(accuracy_figure(_table(suite, partial)), out / f"{'partial' if partial else 'accuracy'}.{ending}")
+
+
+def _table(suite, partial):
+    import pandas as pd
+
+    from distillbench.planning import plan_suite
+    from distillbench.reporting.collect import collect, failures, read_index
+    from distillbench.reporting.index import index_path
+    from distillbench.reporting.tables import build_table
+    from distillbench.store import Store
+
+    path = index_path(suite)
+    if partial:
+        store = Store()
+        plan_suite(suite)
+        index = read_index(path)
+        return build_table(suite, index, collect(index, store), failures(index, store))
+    metrics = path.with_name("metrics.csv")
+    for file in (path, metrics):
+        if not file.exists():
+            raise UserError(f"{file}: no such file; `snakemake --config suite={suite}` makes it, --partial does without")
+    return build_table(suite, read_index(path), pd.read_csv(metrics))
+
+
+def collect(suite, out):
+    """Write the long-form metrics of all runs of a suite."""
+    from distillbench.files import write_atomically
+    from distillbench.reporting.collect import collect as collect_metrics
+    from distillbench.reporting.collect import read_index
+    from distillbench.reporting.index import index_path
+    from distillbench.store import Store
+
+    store = Store()
+    index = read_index(index_path(suite))
+    for run in dict.fromkeys(index["run"]):
+        warning = store.other_realisation(run)
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr)
+    write_atomically(out, collect_metrics(index, store).to_csv(index=False, lineterminator="\n"))
+
+
+def status(suite):
+    """How far a suite is: runs by state, what runs now, what failed and why."""
+    from distillbench.planning import plan_suite
+    from distillbench.store import Store
+
+    store, runs = Store(), plan_suite(suite).runs
+    states = {run: store.state(run) for run in runs}
+    counts = {}
+    for state, _ in states.values():
+        counts[state] = counts.get(state, 0) + 1
+    print(f"suite {suite}: {counts.get('done', 0)} of {len(runs)} runs done")
+    print("  " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    for run, (state, detail) in states.items():
+        if detail:
+            print(f"  {state:8} {run}: {detail}")
+    for run in runs:
+        if states[run][0] in ("done", "trained") and (warning := store.other_realisation(run)):
+            print(f"  warning: {warning}")
+
+
+def ls():
+    """List the runs in results/runs with their last-epoch accuracy."""
+    from distillbench.store import Store
+
+    store = Store()
+    for run in store.ids():
+        entries = {entry["metric"]: entry["value"] for entry in store.metrics(run, "last") or ()}
+        print(f"{run}  {entries['top1']:.2f}" if entries else f"{run}  {store.state(run)[0]}")
+
+
+def show(run):
+    """Show everything that is known of a run."""
+    from distillbench.files import read_json, to_json
+    from distillbench.store import Store
+
+    store = Store()
+    run_id = store.find(run)
+    print(to_json(store.specification(run_id).as_file()), end="")
+    record = store.run(run_id) / "record.json"
+    if record.exists():
+        print(to_json({"record": read_json(record)}), end="")
+    for checkpoint in ("last", "best"):
+        for entry in store.metrics(run_id, checkpoint) or ():
+            print(f"{checkpoint:5} {entry['split']} {entry['metric']:6} {entry['value']:.4f}")
+
+
+def diff(run, other):
+    """Show the keys in which two runs' specifications differ."""
+    from distillbench.store import Store
+
+    store = Store()
+    sides = [_flat(store.specification(store.find(name)).data) for name in (run, other)]
+    for key in dict.fromkeys([*sides[0], *sides[1]]):
+        left, right = (side.get(key, "(absent)") for side in sides)
+        if left != right:
+            print(f"{key}: {left} -> {right}")
+
+
+def _flat(value, prefix=""):
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    return {k: v for key, entry in value.items() for k, v in _flat(entry, f"{prefix}.{key}" if prefix else key).items()}
+
+
+def parity(folder):
+    """Compare this code's numbers with reference vectors, file by file; exit code 1 if any differ."""
+    from distillbench.parity import check_folder
+
+    return check_folder(Path(folder))
+
+
+def data(name, out):
+    """Make a dataset's file and check it against the declared digest."""
+    from distillbench.config import components
+    from distillbench.data import data_path, prepare
+    from distillbench.errors import one_of
+
+    if name not in components.datasets():
+        raise UserError(one_of(name, components.datasets(), "dataset"))
+    prepare(name, out or data_path(name))

@@ -1,0 +1,1 @@
+"""From `params/*.yaml` to run specifications. Nothing in here imports torch or numpy."""

@@ -1,0 +1,187 @@
+"""The specification of a run: what it is, its canonical form, its digest and its directory."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
+
+import rfc8785
+
+from distillbench.config import components
+from distillbench.config.schema import SCHEMA
+from distillbench.errors import UserError
+from distillbench.files import read_json
+
+RUN_ID = r"[A-Za-z0-9_]+/[A-Za-z0-9_-]+/[a-z0-9+_]+/s\d+-[0-9a-f]{12}"  # also the workflow's wildcard
+
+# Values at which a key is left out of the digest, per schema number, frozen for ever: a key that is added
+# later gets a line here with the value that reproduces what was done before it existed.
+NEUTRAL = {
+    1: {
+        ("teacher",): None,
+        ("gradient_scaling",): None,
+        ("replicate",): 0,
+        ("student", "weights"): None,
+        ("views", "count"): 1,
+        ("batch", "statistics"): "global",
+        ("trainer", "parameters"): {},
+        ("logit_table",): "fp32",
+    }
+}
+
+
+@dataclass(frozen=True)
+class Specification:
+    """A run, completely resolved. `data` is what `spec.json` holds under "specification"."""
+
+    data: dict
+
+    def __getitem__(self, key):
+        return self.data[key]
+
+    @cached_property
+    def canonical(self):
+        """The bytes that are hashed: RFC 8785 JSON without the keys that are at their neutral value."""
+        return rfc8785.dumps(_without_neutral(self.data))
+
+    @cached_property
+    def digest(self):
+        return hashlib.sha256(self.canonical).hexdigest()
+
+    @cached_property
+    def id(self):
+        """The run's directory below results/runs: DATASET/TEACHER-STUDENT/METHOD/sSEED-HASH12."""
+        networks = self["student"]["network"]
+        if self["teacher"]:
+            networks = f"{self.teacher_network}-{networks}"
+        return str(PurePosixPath(self["dataset"]["name"], networks, self.method_label, f"s{self['seed']}-{self.digest[:12]}"))
+
+    @property
+    def method_label(self):
+        parts = [self["method"]["name"]]
+        if self["gradient_scaling"]:
+            parts.append("gkd")
+        if self["trainer"]["name"] != "base":
+            parts.append(self["trainer"]["name"])
+        return "+".join(parts).lower()
+
+    @property
+    def teacher_network(self):
+        teacher = self["teacher"]
+        return teacher["id"].split("/")[1] if teacher["kind"] == "run" else teacher["network"]
+
+    @property
+    def teacher_id(self):
+        """The id of the run that made the teacher, or None."""
+        teacher = self["teacher"]
+        return teacher["id"] if teacher and teacher["kind"] == "run" else None
+
+    def as_file(self):
+        """The content of spec.json."""
+        return {"id": self.id, "sha256": self.digest, "specification": self.data}
+
+
+def _without_neutral(data):
+    neutral = NEUTRAL[data["schema"]]
+
+    def strip(value, path):
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: strip(entry, (*path, key))
+            for key, entry in value.items()
+            if (*path, key) not in neutral or neutral[*path, key] != entry
+        }
+
+    stripped = strip(data, ())
+    method = stripped["method"]
+    keys = components.methods().get(method["name"], {}).get("keys", {})
+    return {**stripped, "method": {**method, "parameters": _without_neutral_keys(method["parameters"], keys)}}
+
+
+def _without_neutral_keys(parameters, keys):
+    return {name: value for name, value in parameters.items() if name not in keys or keys[name].neutral != value}
+
+
+def read_specification(path):
+    """The specification in a spec.json. Raises UserError where its text does not have the digest it names."""
+    content = read_json(path)
+    try:
+        specification = Specification(content["specification"])
+        stated, actual = content["sha256"], specification.digest
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: not a run specification; `distillbench plan SUITE` writes them to results/specs/") from None
+    if stated != actual:
+        raise UserError(
+            f"{path}: the specification has the digest {actual[:12]}, the file says {stated[:12]};"
+            " it was edited: change params/ instead and restore this file"
+        )
+    if not re.fullmatch(RUN_ID, specification.id):
+        raise UserError(f"{path}: {specification.id!r} is not a run id")
+    return specification
+
+
+def build_specification(config, *, scaled, teacher, seed):
+    """The specification of one run.
+
+    config: the resolved yacs node; scaled: whether GKD scales the distillation loss's gradient;
+    teacher: the teacher object of the specification, or None; seed: integer >= 0.
+    """
+    dataset = components.datasets()[config.DATASET.TYPE]
+    network = components.networks()[config.DISTILLER.STUDENT]
+    method = components.methods()[config.DISTILLER.TYPE]
+    trainer = components.trainers()[config.SOLVER.TRAINER]
+    solver = config.SOLVER
+    return Specification(
+        {
+            "schema": SCHEMA,
+            "task": "classification",
+            "dataset": {"name": dataset["name"], "version": dataset["version"], "sha256": dataset["sha256"], "protocol": "published"},
+            "views": {"count": method["views"], "augmentation": dataset["augmentation"]},
+            "student": {"network": config.DISTILLER.STUDENT, "version": network["version"], "weights": None},
+            "teacher": teacher,
+            "method": {
+                "name": method["name"],
+                "version": method["version"],
+                "parameters": _parameters(config, method["name"], method["keys"]),
+            },
+            "gradient_scaling": _scaling(config) if scaled else None,
+            "trainer": {
+                "name": trainer["name"],
+                "version": trainer["version"],
+                "parameters": _parameters(config, trainer["node"], trainer["keys"]),
+            },
+            "schedule": {
+                "EPOCHS": solver.EPOCHS,
+                "LR": solver.LR,
+                "LR_DECAY_STAGES": list(solver.LR_DECAY_STAGES),
+                "LR_DECAY_RATE": solver.LR_DECAY_RATE,
+                "WEIGHT_DECAY": solver.WEIGHT_DECAY,
+                "MOMENTUM": solver.MOMENTUM,
+                "TYPE": solver.TYPE,
+            },
+            "batch": {"size": solver.BATCH_SIZE, "statistics": "global"},
+            "seed": seed,
+            "replicate": 0,
+            "precision": solver.PRECISION,
+            "threads": solver.THREADS,
+            "logit_table": "fp32",
+        }
+    )
+
+
+def _scaling(config):
+    scaling = components.gradient_scaling()
+    return {"version": scaling["version"], "parameters": _parameters(config, "GKD", scaling["keys"])}
+
+
+def _parameters(config, node, keys):
+    """{dotted key below the node: value} of the keys that a component declares."""
+    values = {}
+    for name in keys:
+        value = config
+        for part in f"{node}.{name}".split("."):
+            value = value[part]
+        values[name] = value
+    return values

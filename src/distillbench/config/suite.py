@@ -1,0 +1,272 @@
+"""Suites: `params/NAME.yaml`, read strictly and expanded into runs."""
+
+import itertools
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from distillbench.config import components
+from distillbench.config.resolve import Written, flatten, read_keys, resolve
+from distillbench.config.schema import all_keys
+from distillbench.config.specification import Specification, build_specification
+from distillbench.config.yaml_file import read_yaml
+from distillbench.errors import UserError, one_of
+
+SECTIONS = ("dataset", "seeds", "base", "teachers", "teacher_seed", "pairs", "methods", "sweep")
+REQUIRED = ("dataset", "seeds", "pairs", "methods")
+SET_ELSEWHERE = {"DATASET.TYPE": "dataset:", "DISTILLER.TEACHER": "pairs:", "DISTILLER.STUDENT": "pairs:"}
+
+
+class Cell(NamedTuple):
+    """One run's place in a suite's table."""
+
+    row: str  # the method's display name; "Teacher" for a teacher
+    role: str  # "teacher", "student" (learns alone) or "distilled"
+    control: str  # the row that it is compared with, or ""
+    pair: str  # "TEACHER-STUDENT"
+    teacher: str
+    student: str
+    seed: int
+    specification: Specification
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self):
+        """What `only=` matches: ROW/PAIR/sSEED."""
+        return f"{self.row}/{self.pair}/s{self.seed}"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A params file, expanded. `cells` is in the order of scheduling: teachers first, then seed by seed."""
+
+    name: str
+    source: str
+    cells: tuple[Cell, ...]
+
+    @cached_property
+    def runs(self):
+        """{run id: Specification}, each run once, in the order of scheduling."""
+        return {cell.specification.id: cell.specification for cell in self.cells}
+
+    def sources(self):
+        """{run id: where it was written down}, for its record."""
+        return {
+            cell.specification.id: {"file": self.source, "row": cell.row, "notes": list(cell.notes)} for cell in reversed(self.cells)
+        }
+
+    def only(self, patterns):
+        """The part of the suite that comma-separated shell patterns name, with the teachers that it needs.
+
+        A pattern is ROW, ROW/PAIR or ROW/PAIR/sSEED, with * and ? as in a shell.
+        """
+        chosen = [cell for cell in self.cells if any(_matches(cell, pattern) for pattern in patterns.split(","))]
+        names = {cell.name for cell in chosen}
+        for pattern in patterns.split(","):
+            if not any(_matches(cell, pattern) for cell in self.cells):
+                rows = dict.fromkeys(cell.row for cell in self.cells)
+                raise UserError(f"only={pattern}: no run of suite {self.name} matches; rows are {', '.join(rows)}; patterns ROW/PAIR/sSEED")
+        needed = {cell.specification.teacher_id for cell in chosen}
+        cells = (c for c in self.cells if c.name in names or (c.role == "teacher" and c.specification.id in needed))
+        return Suite(self.name, self.source, tuple(cells))
+
+
+def _matches(cell, pattern):
+    wanted = pattern.strip().split("/")
+    return all(fnmatchcase(part, want) for part, want in zip(cell.name.split("/"), wanted, strict=False)) and len(wanted) <= 3
+
+
+def suite_names(root="."):
+    return sorted(path.stem for path in (Path(root) / "params").glob("*.yaml"))
+
+
+def load_suite(name, root="."):
+    """Read and expand params/NAME.yaml. Raises UserError, one line, for anything that is not right in it."""
+    path = Path(root) / "params" / f"{name}.yaml"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)) or not path.exists():
+        if not path.parent.is_dir():
+            raise UserError("params/: no such folder here; run this in the project's directory")
+        raise UserError(f"suite={name}: {one_of(name, suite_names(root), 'suite')}; a suite is a file params/NAME.yaml")
+    return _Reader(name, f"params/{name}.yaml", read_yaml(path)).suite()
+
+
+class _Reader:
+    """The sections of one params file, checked as they are read."""
+
+    def __init__(self, name, source, content):
+        self.name, self.source, self.content = name, source, content
+        for section in content:
+            if section not in SECTIONS:
+                raise self.error(section, one_of(section, SECTIONS, "section"))
+        for section in REQUIRED:
+            if section not in content:
+                raise self.error(section, f"is missing; a suite needs {', '.join(REQUIRED)}")
+
+    def error(self, place, message):
+        return UserError(f"{self.source}: {place}: {message}")
+
+    def flat(self, place, mapping):
+        """The configuration keys at a place, without those that another section sets."""
+        written = flatten(mapping, f"{self.source}: {place}")
+        for key, section in SET_ELSEWHERE.items():
+            if key in written.values:
+                raise self.error(f"{place}.{key}", f"is set by `{section}`; remove it")
+        return written
+
+    def suite(self):
+        dataset, seeds, base = self.dataset(), self.seeds(), self.flat("base", self.content.get("base", {}))
+        teachers, pairs, rows = self.teachers(), self.pairs(), self.rows()
+        cells = {}
+        for seed, (row, written, control), pair in itertools.product(seeds, rows, pairs):
+            facts = {"DATASET.TYPE": dataset, "DISTILLER.TEACHER": pair["teacher"], "DISTILLER.STUDENT": pair["student"]}
+            facts = Written(facts, frozenset(), f"{self.source}: pairs")
+            resolved = resolve((base, pair["written"], facts), written)
+            needs_teacher = components.methods()[resolved.config.DISTILLER.TYPE]["needs"]
+            teacher_cell = self.teacher_cell(dataset, base, teachers, pair, seed)
+            cells.setdefault(teacher_cell.name, teacher_cell)
+            teacher = None
+            if needs_teacher:
+                teacher = {"kind": "run", "id": teacher_cell.specification.id, "checkpoint": teachers["checkpoint"]}
+            specification = build_specification(resolved.config, scaled=resolved.scaled, teacher=teacher, seed=seed)
+            role = "distilled" if needs_teacher else "student"
+            cell = Cell(row, role, control, pair["name"], pair["teacher"], pair["student"], seed, specification, resolved.notes)
+            cells[cell.name] = cell
+        ordered = sorted(cells.values(), key=lambda cell: cell.role != "teacher")  # stable: seed-major among students
+        return Suite(self.name, self.source, tuple(ordered))
+
+    def teacher_cell(self, dataset, base, teachers, pair, student_seed):
+        seed = student_seed if teachers["matched"] else teachers["seed"]
+        facts = Written({"DATASET.TYPE": dataset, "DISTILLER.STUDENT": pair["teacher"]}, frozenset(), f"{self.source}: pairs")
+        resolved = resolve((base, facts), teachers["written"])
+        specification = build_specification(resolved.config, scaled=False, teacher=None, seed=seed)
+        return Cell("Teacher", "teacher", "", pair["name"], pair["teacher"], pair["student"], seed, specification, resolved.notes)
+
+    def dataset(self):
+        name = self.content["dataset"]
+        if name not in components.datasets():
+            raise self.error("dataset", one_of(name, components.datasets(), "dataset"))
+        return name
+
+    def seeds(self):
+        return self.list_of("seeds", self.content["seeds"], _is_seed, "different integers from 0 on, e.g. [0, 1, 2]")
+
+    def list_of(self, place, values, valid, expected):
+        if not isinstance(values, list) or not values or not all(map(valid, values)) or any(values.count(v) > 1 for v in values):
+            raise self.error(place, f"{values!r} is not valid here, expected a list of {expected}")
+        return values
+
+    def teachers(self):
+        section = self.content.get("teachers", {})
+        if not isinstance(section, dict):
+            raise self.error("teachers", f"expected a mapping of keys to values, found {section!r}")
+        options = {"seed": 0, "checkpoint": "last"} | {k: v for k, v in section.items() if k in ("seed", "checkpoint")}
+        if not _is_seed(options["seed"]):
+            raise self.error("teachers.seed", f"{options['seed']!r} is not valid here, expected an integer from 0 on")
+        if options["checkpoint"] not in ("last", "best"):
+            raise self.error("teachers.checkpoint", f"{options['checkpoint']!r} is not valid here, expected last or best")
+        mode = self.content.get("teacher_seed", "fixed")
+        if mode not in ("fixed", "matched"):
+            raise self.error("teacher_seed", f"{mode!r} is not valid here, expected fixed or matched")
+        written = self.flat("teachers", {k: v for k, v in section.items() if k not in options})
+        if "DISTILLER.TYPE" in written.values:
+            raise self.error("teachers.DISTILLER.TYPE", "teachers learn from the labels alone; remove it")
+        written = Written({**written.values, "DISTILLER.TYPE": "NONE"}, written.nodes, written.where)
+        return {**options, "matched": mode == "matched", "written": written}
+
+    def pairs(self):
+        expected = "mappings {teacher: NETWORK, student: NETWORK}"
+        pairs = []
+        for i, entry in enumerate(self.list_of("pairs", self.content["pairs"], lambda v: isinstance(v, dict), expected)):
+            for side in ("teacher", "student"):
+                if side not in entry:
+                    raise self.error(f"pairs[{i}].{side}", f"is missing; a pair needs teacher and student, e.g. {expected}")
+                if entry[side] not in components.networks():
+                    raise self.error(f"pairs[{i}].{side}", one_of(entry[side], components.networks(), "network"))
+            written = self.flat(f"pairs[{i}]", {k: v for k, v in entry.items() if k not in ("teacher", "student")})
+            pairs.append({"teacher": entry["teacher"], "student": entry["student"], "written": written})
+            pairs[-1]["name"] = f"{entry['teacher']}-{entry['student']}"
+        names = [pair["name"] for pair in pairs]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise self.error(f"pairs[{i}]", f"{name} stands twice; remove one")
+        return pairs
+
+    def rows(self):
+        """[(display name, `Written`, control's display name or "")], sweeps expanded."""
+        methods = self.content["methods"]
+        if not isinstance(methods, dict) or not methods:
+            raise self.error("methods", "expected a mapping of row names to keys, e.g. NONE: {DISTILLER.TYPE: NONE}")
+        raw = {}
+        for name, entry in methods.items():
+            if not isinstance(entry, dict):
+                raise self.error(f"methods.{name}", f"expected a mapping of keys to values, found {entry!r}")
+            if "/" in name or "," in name or name.strip() != name or not name or name == "Teacher":
+                raise self.error(f"methods.{name}", "a row's name is text without / and comma and not Teacher")
+            for reference in ("like", "control"):
+                other = entry.get(reference, name if reference == "like" else None)
+                if reference in entry and (other not in methods or other == name):
+                    raise self.error(f"methods.{name}.{reference}", one_of(other, [m for m in methods if m != name], "row"))
+            raw[name] = self.flat(f"methods.{name}", {k: v for k, v in entry.items() if k not in ("like", "control")})
+        rows = {name: (self.inherited(name, raw), methods[name].get("control", "")) for name in methods}
+        return self.swept(rows)
+
+    def inherited(self, name, raw):
+        """A row's keys on top of those of the row that it is `like:`."""
+        written, seen = raw[name], [name]
+        while "like" in self.content["methods"][seen[-1]]:
+            below = self.content["methods"][seen[-1]]["like"]
+            if below in seen:
+                raise self.error(f"methods.{name}.like", f"goes in a circle: {' -> '.join([*seen, below])}")
+            written = written.over(raw[below])
+            seen.append(below)
+        return written
+
+    def swept(self, rows):
+        """Every row that reads a swept key, once for each combination of values."""
+        sweep = self.content.get("sweep", {})
+        if not isinstance(sweep, dict):
+            raise self.error("sweep", f"expected a mapping of keys to lists of values, found {sweep!r}")
+        values = {}
+        for key, options in sweep.items():
+            if key not in all_keys() or key in SET_ELSEWHERE or key == "DISTILLER.TYPE":
+                raise self.error(f"sweep.{key}", one_of(key, [k for k in all_keys() if k not in SET_ELSEWHERE], "key"))
+            options = self.list_of(f"sweep.{key}", options, lambda v: True, f"values of {key}")
+            values[key] = [all_keys()[key].check(value, f"{self.source}: sweep.{key}") for value in options]
+        variants = {name: self.variants(name, written, values) for name, (written, _) in rows.items()}
+        for key in values:
+            if not any(key in read_keys(written) for written, _ in rows.values()):
+                raise self.error(f"sweep.{key}", "is read by no row; remove it or add a row that reads it")
+        return [
+            (label, written, _same_variant(variants.get(rows[name][1], {}), setting, rows[name][1]))
+            for name in rows
+            for label, (written, setting) in variants[name].items()
+        ]
+
+    def variants(self, name, written, values):
+        """{display name: (`Written`, {swept key: value})} of a row."""
+        mine = {key: options for key, options in values.items() if key in read_keys(written)}
+        result = {}
+        for combination in itertools.product(*mine.values()):
+            setting = dict(zip(mine, combination, strict=True))
+            label = " ".join([name, *(f"{key}={_short(value)}" for key, value in setting.items())])
+            result[label] = (Written({**written.values, **setting}, written.nodes, written.where), setting)
+        return result
+
+
+def _same_variant(variants, setting, control):
+    """The control's variant that agrees with `setting` in every key that the control reads too."""
+    for label, (_, own) in variants.items():
+        if all(setting.get(key, value) == value for key, value in own.items()):
+            return label
+    return control
+
+
+def _is_seed(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _short(value):
+    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "").replace(",", ";")

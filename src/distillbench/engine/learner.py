@@ -1,0 +1,122 @@
+"""What learns in a run: student, frozen teacher, method and trainer, and the step that joins them."""
+
+import torch
+import torch.nn as nn
+
+from distillbench.config import components
+from distillbench.engine.streams import initialisation
+from distillbench.engine.trainers import build_trainer
+from distillbench.methods import build_method
+from distillbench.methods.base import Context, Output
+from distillbench.models import build_network
+
+DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "tf32": torch.float32}
+EVALUATION_BATCH = 512
+
+
+class Learner:
+    """student, method: trained modules; teacher: frozen module or None; trainer: turns losses into updates."""
+
+    def __init__(self, specification, num_images, teacher=None, device="cpu"):
+        """teacher: the frozen network where the specification names one."""
+        dataset = components.datasets()[specification["dataset"]["name"]]
+        student, seed = specification["student"]["network"], specification["seed"]
+        teacher_network = specification.teacher_network if specification["teacher"] else None
+        context = method_context(dataset, num_images, student, teacher_network)
+        with initialisation(seed, "student"):
+            self.student = build_network(student, dataset["num_classes"])
+        with initialisation(seed, "method"):
+            self.method = build_method(specification, context)
+        dtype = DTYPES[specification["precision"]]
+        for module in (self.student, self.method, *filter(None, [teacher])):
+            module.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+        self.teacher = teacher
+        parameters = [*self.student.parameters(), *self.method.parameters()]
+        self.trainer = build_trainer(specification, parameters)
+        names = self.method.schedule(1)
+        self.schedule = {name: torch.zeros((), dtype=dtype, device=device) for name in names}
+
+    def losses(self, batch):
+        """(student's outputs, {name: loss}) of a batch; one output, or a tuple of them with several views."""
+        students = tuple(Output(*self.student(view)) for view in batch.views)
+        teachers = None
+        if self.teacher is not None:
+            with torch.no_grad():
+                teachers = tuple(Output(*self.teacher(view)) for view in batch.views)
+        if len(students) == 1:
+            students, teachers = students[0], teachers and teachers[0]
+        return students, self.method.losses(students, teachers, batch, self.schedule)
+
+    def step(self, batch, sums):
+        """One update; adds the batch's metrics to `sums`. Nothing in here waits for the device."""
+        outputs, losses = self.losses(batch)
+        self.trainer.update(losses)
+        logits = (outputs if isinstance(outputs, Output) else outputs[0]).logits.detach()
+        add_metrics(sums, {name: loss.detach() for name, loss in losses.items()}, logits, batch.target)
+
+    def set_epoch(self, epoch, lr):
+        """Put the epoch's learning rate and the method's schedule into the tensors that the step reads."""
+        self.trainer.lr.fill_(lr)
+        for name, value in self.method.schedule(epoch).items():
+            self.schedule[name].fill_(value)
+
+    def train(self):
+        """Training mode for what is trained; the teacher stays in evaluation mode."""
+        self.student.train()
+        self.method.train()
+        if self.teacher is not None:
+            self.teacher.eval()
+
+    def state_dict(self):
+        return {name: getattr(self, name).state_dict() for name in ("student", "method", "trainer")}
+
+    def load_state_dict(self, state):
+        for name, part in state.items():
+            getattr(self, name).load_state_dict(part)
+
+
+def method_context(dataset, num_images, student, teacher):
+    """`Context` for a method: the shapes come from the meta device, no weight is read or moved."""
+
+    def shapes(network):
+        with torch.device("meta"):
+            module = build_network(network, dataset["num_classes"]).eval()
+            return Output(*module(torch.empty(2, 3, dataset["image_size"], dataset["image_size"])))
+
+    return Context(dataset["num_classes"], num_images, shapes(student), shapes(teacher) if teacher else None)
+
+
+def add_metrics(sums, losses, logits, target):
+    """Add a batch to the sums (float64 0-d tensors by name): images, losses times images, hits."""
+    count = target.shape[0]
+    hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == target[:, None]
+    values = {f"loss_{name}": loss * count for name, loss in losses.items()}
+    values |= {"images": count, "top1": hits[:, 0].sum(), "top5": hits.sum()}
+    for name, value in values.items():
+        if name not in sums:
+            sums[name] = torch.zeros((), dtype=torch.float64, device=logits.device)
+        sums[name] += value
+
+
+@torch.inference_mode()
+def evaluate(network: nn.Module, resident):
+    """Metric sums over a split, in evaluation mode. resident: `feed.Resident` without padding."""
+    network.eval()
+    sums = {}
+    for logits, target in evaluation_logits(network, resident):
+        add_metrics(sums, {"ce": nn.functional.cross_entropy(logits, target)}, logits, target)
+    return sums
+
+
+def evaluation_logits(network, resident):
+    """Yield (logits, labels) in the order of the split, in large batches."""
+    for start in range(0, len(resident.labels), EVALUATION_BATCH):
+        stop = start + EVALUATION_BATCH
+        yield network(resident.normalised(resident.images[start:stop]))[0], resident.labels[start:stop]
+
+
+def averages(sums):
+    """{name: float} of metric sums: losses as means, hits in percent. The only place that reads them back."""
+    values = {name: value.item() for name, value in sums.items()}
+    images = values.pop("images")
+    return {name: (value if name.startswith("loss") else 100 * value) / images for name, value in values.items()}

@@ -1,0 +1,114 @@
+"""What a finished run leaves: specification, record, history, weights. The record comes last and means: done."""
+
+import csv
+import io
+import platform
+import resource
+import socket
+import subprocess
+import time
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from distillbench import __version__
+from distillbench.engine.weights import save_tensors, weights_digest
+from distillbench.files import to_json, write_atomically
+
+CODE = ("src", "workflow", "params", "profiles", "Snakefile")  # a change elsewhere does not make a run "modified"
+
+
+class Stopwatch:
+    """Time and images of this attempt."""
+
+    def __init__(self, earlier_seconds, device):
+        self.start, self.earlier, self.device = time.monotonic(), earlier_seconds, device
+        self.images = 0
+
+    def seconds(self):
+        """Of all attempts."""
+        return self.earlier + self.here()
+
+    def here(self):
+        return time.monotonic() - self.start
+
+
+def write_run(out, specification, student, progress, teacher_digest, watch, source):
+    """Write the directory of a finished run.
+
+    progress: `flight.Progress` after the last epoch; teacher_digest: of the teacher's weights really used,
+    or None; source: where the specification was written down (file, row, dialect), or None.
+    """
+    out = Path(out)
+    last = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
+    best = {name: tensor.contiguous() for name, tensor in progress.best_weights.items()}
+    record = {
+        "schema": 1,
+        "run": specification.id,
+        "weights": {"last": weights_digest(last), "best": weights_digest(best)},
+        "teacher_weights": teacher_digest,
+        "best_epoch": progress.best_epoch,
+        "source": source,
+        "attempts": progress.attempts,
+        "seconds": round(watch.seconds(), 3),
+        "images_per_second": round(watch.images / watch.here(), 1),
+        "peak_memory_mb": peak_memory_mb(watch.device),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **provenance(watch.device, specification["threads"]),
+    }
+    save_tensors(out / "model.best.pt", {"model": best})
+    save_tensors(out / "model.last.pt", {"model": last})
+    write_atomically(out / "history.csv", history(progress.rows))
+    write_atomically(out / "spec.json", to_json(specification.as_file()))
+    write_atomically(out / "record.json", to_json(record))
+
+
+def history(rows):
+    """The text of history.csv: one line an epoch, numbers in full precision."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def provenance(device, threads):
+    """Where and with what something was computed."""
+    commit, modified = git_state()
+    return {
+        "commit": commit,
+        "modified": modified,
+        "versions": {
+            "distillbench": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in ("torch", "numpy")},
+        },
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU",
+        "threads": threads,
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+    }
+
+
+def git_state():
+    """(commit, [modified files of the code]) of the working directory, (None, None) outside git."""
+    try:
+        commit = _git("rev-parse", "HEAD").strip()
+        changes = _git("status", "--porcelain", "--untracked-files=all", "--", *CODE)
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+    return commit, [line[3:] for line in changes.splitlines()]
+
+
+def _git(*arguments):
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def peak_memory_mb(device):
+    """Of the device, where it is a GPU, else of the process."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20)
+    unit = 2**20 if platform.system() == "Darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)

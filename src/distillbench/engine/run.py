@@ -1,0 +1,102 @@
+"""One training run, teacher or student, from its specification to its finished directory."""
+
+from pathlib import Path
+
+import torch
+
+from distillbench.config import components
+from distillbench.engine.feed import Resident, epoch_plan, fetch
+from distillbench.engine.flight import Flight
+from distillbench.engine.learner import DTYPES, Learner, averages, evaluate
+from distillbench.engine.record import Stopwatch, write_run
+from distillbench.engine.weights import load_teacher
+from distillbench.errors import RunFailed
+
+
+def train(specification, images, out, work, runs, device="auto", save_seconds=30.0, source=None, report=print):
+    """Train a run, or go on where an earlier process stopped: the result is the same.
+
+    specification: `Specification`; images: `data.Images`; out: the run's directory, which becomes complete at
+    the end; work: directory of the state in flight; runs: folder of all runs, where the teacher lies;
+    save_seconds: at most so much work is lost if the process is killed; source: for the record;
+    report: called with a line an epoch.
+    Raises UserError if the teacher is missing or another than meant, RunFailed if a loss is not finite.
+    """
+    with Flight(work, specification, save_seconds) as flight:
+        if (Path(out) / "record.json").exists():
+            return flight.discard()
+        device = prepare_device(specification, device)
+        training, test = put_images(specification, images, device)
+        teacher, teacher_digest = load_teacher(specification, runs)
+        learner = Learner(specification, len(training.labels), teacher, device)
+        progress = flight.resume(learner)
+        watch = Stopwatch(progress.seconds, device)
+        num_epochs = specification["schedule"]["EPOCHS"]
+        while progress.epoch <= num_epochs:
+            train_epoch(specification, learner, training, progress, flight, watch)
+            row = epoch_row(specification, progress, evaluate(learner.student, test))
+            progress.end_epoch(row, learner.student)
+            flight.save_sometimes(learner, progress, watch.seconds())
+            flight.report(progress, num_epochs)
+            report(epoch_line(row, num_epochs, watch))
+        write_run(out, specification, learner.student, progress, teacher_digest, watch, source)
+        flight.discard()
+
+
+def train_epoch(specification, learner, training, progress, flight, watch):
+    """Train on what is left of the epoch at `progress`, the last and smaller batch included."""
+    views, batch_size, num_images = specification["views"], specification["batch"]["size"], len(training.labels)
+    plan = epoch_plan(specification["seed"], progress.epoch, num_images, views["count"], views["augmentation"])
+    plan = plan.to(training.labels.device)
+    learner.set_epoch(progress.epoch, learning_rate(specification["schedule"], progress.epoch))
+    learner.train()
+    while progress.position < num_images:
+        start, stop = progress.position, min(progress.position + batch_size, num_images)
+        learner.step(fetch(training, plan, start, stop), progress.sums)
+        progress.position = stop
+        watch.images += stop - start
+        flight.save_sometimes(learner, progress, watch.seconds())
+
+
+def learning_rate(schedule, epoch):
+    """The rate in an epoch (from 1 on): LR, times LR_DECAY_RATE for each stage that is behind it."""
+    return schedule["LR"] * schedule["LR_DECAY_RATE"] ** sum(epoch > stage for stage in schedule["LR_DECAY_STAGES"])
+
+
+def epoch_row(specification, progress, test_sums):
+    """The epoch's line of history.csv. Raises RunFailed unless every number in it is finite."""
+    train, test = averages(progress.sums), averages(test_sums)
+    row = {"epoch": progress.epoch, "lr": learning_rate(specification["schedule"], progress.epoch)}
+    row["train_loss"] = sum(value for name, value in train.items() if name.startswith("loss"))
+    row |= {f"train_{name}": value for name, value in train.items()}
+    row |= {f"test_{name}": value for name, value in test.items()}
+    for name, value in row.items():
+        if not abs(value) < float("inf"):
+            raise RunFailed(f"{name} is {value} in epoch {progress.epoch}")
+    return row
+
+
+def epoch_line(row, num_epochs, watch):
+    return (
+        f"epoch {row['epoch']}/{num_epochs}  lr {row['lr']:.4g}  loss {row['train_loss']:.4f}"
+        f"  train {row['train_top1']:.2f}  test {row['test_top1']:.2f}  {watch.seconds():.0f} s"
+    )
+
+
+def put_images(specification, images, device):
+    """(training, test): both splits on the device, the training images padded for their crops."""
+    declared = components.datasets()[specification["dataset"]["name"]]
+    dtype, padding = DTYPES[specification["precision"]], specification["views"]["augmentation"]["crop_padding"]
+    training = Resident.put(images.train_images, images.train_labels, declared, device, dtype, padding)
+    return training, Resident.put(images.test_images, images.test_labels, declared, device, dtype)
+
+
+def prepare_device(specification, device):
+    """Set threads and arithmetic as the specification says; the torch device ("auto": CUDA if there is one)."""
+    torch.set_num_threads(specification["threads"])
+    precision = "tf32" if specification["precision"] == "tf32" else "ieee"
+    torch.backends.cudnn.conv.fp32_precision = precision
+    torch.backends.cuda.matmul.fp32_precision = precision
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)

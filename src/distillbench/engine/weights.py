@@ -1,0 +1,83 @@
+"""Weights on disk: reading, writing, digests."""
+
+import hashlib
+import io
+import pickle
+from pathlib import Path
+
+import torch
+
+from distillbench.config import components
+from distillbench.config.specification import read_specification
+from distillbench.errors import UserError
+from distillbench.files import read_json, write_atomically
+from distillbench.models import build_network
+
+
+def save_tensors(path, content):
+    """Write a structure of tensors and plain values atomically; the bytes depend on the content alone."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_tensors(path):
+    """Read what `save_tensors` or the predecessors wrote, on the CPU. No code in the file is ever executed."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path}: not a readable weights file ({reason})") from None
+
+
+def weights_digest(state_dict):
+    """SHA-256 over names, types, shapes and bytes: the same for the same weights in any container."""
+    digest = hashlib.sha256()
+    for name, tensor in state_dict.items():
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def load_network(name, dataset, path):
+    """(network, weights digest): the network `name` for a dataset with the weights of {"model": state_dict}."""
+    content = load_tensors(path)
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise UserError(f'{path}: not a weights file, expected {{"model": state_dict}}')
+    network = build_network(name, components.datasets()[dataset]["num_classes"])
+    try:
+        network.load_state_dict(content["model"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not the weights of {name} for {dataset} ({reason[:300]})") from None
+    return network, weights_digest(content["model"])
+
+
+def load_run(directory, checkpoint):
+    """(specification, network, weights digest) of a finished run. checkpoint: "last" or "best".
+
+    Raises UserError if the run is not there or its weights are not those that its record names.
+    """
+    directory = Path(directory)
+    specification = read_specification(directory / "spec.json")
+    path = directory / f"model.{checkpoint}.pt"
+    network, digest = load_network(specification["student"]["network"], specification["dataset"]["name"], path)
+    if digest != read_json(directory / "record.json")["weights"][checkpoint]:
+        raise UserError(f"{path}: not the weights that record.json names; restore the file or remove the run")
+    return specification, network, digest
+
+
+def load_teacher(specification, runs):
+    """(frozen network, weights digest) of a run's teacher, or (None, None) where it has none."""
+    teacher = specification["teacher"]
+    if teacher is None:
+        return None, None
+    if teacher["kind"] != "run":
+        raise UserError(f"a teacher of kind {teacher['kind']!r} cannot be loaded yet; only teachers that are runs")
+    made_by, network, digest = load_run(Path(runs) / teacher["id"], teacher["checkpoint"])
+    if made_by.id != teacher["id"]:
+        raise UserError(f"{Path(runs) / teacher['id']}: holds another run, {made_by.id}")
+    return network.requires_grad_(False).eval(), digest

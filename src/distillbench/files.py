@@ -1,0 +1,48 @@
+"""Files that are either whole or absent."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from distillbench.errors import UserError
+
+
+def write_atomically(path, content):
+    """Write `content` (text or bytes) so that `path` never holds a part of it: aside, fsync, rename."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_if_changed(path, text):
+    """Like `write_atomically`, but leaves a file with the same text (and its time) alone."""
+    path = Path(path)
+    if not path.exists() or path.read_text() != text:
+        write_atomically(path, text)
+
+
+def to_json(value):
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def read_json(path):
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); restore or remove it") from None
+
+
+def sha256_of(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,111 @@
+"""What a method is to the engine: a module that turns outputs into a dict of losses."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Output(NamedTuple):
+    """What a network makes of one view: logits [N, C] and the published feature dictionary.
+
+    features: {"feats": [maps [N, D, H, W]], "preact_feats": [the same before the ReLU], "pooled_feat": [N, D]}.
+    """
+
+    logits: Tensor
+    features: dict
+
+
+class Batch(NamedTuple):
+    """A batch with names: `views` holds `Method.views` augmentations [N, 3, H, W] of the same images."""
+
+    views: tuple[Tensor, ...]
+    target: Tensor  # [N], int64 class numbers
+    index: Tensor  # [N], int64 positions in the training set
+
+
+class Context(NamedTuple):
+    """What a method may depend on when it is built."""
+
+    num_classes: int
+    num_images: int  # in the training set
+    student: Output  # shapes: the output for a batch of two, on the meta device
+    teacher: Output | None
+
+
+class Method(nn.Module, ABC):
+    """A distillation method: its declaration, and a function from outputs to losses.
+
+    The declaration is literals in the class's own body; planning reads them without importing the file:
+
+    name: the value of `DISTILLER.TYPE`, also the configuration node of its keys.
+    version: raised when the same hyper-parameters give other numbers; part of a run's identity.
+    keys: {"TEMPERATURE": Key(...)}, the hyper-parameters, reached as `self.hyperparameters["TEMPERATURE"]`.
+    needs: what it uses of the teacher: (), ("teacher_logits",) or ("teacher_logits", "teacher_features").
+        Without any the run has no teacher. The student's features are always there.
+    views: augmented views of an image per batch. With more than one, `losses` gets a tuple of outputs, one
+        a view, for student and teacher each; with one it gets the output itself.
+    temperature: for methods with a loss on student against teacher logits, the key that holds its
+        temperature; such a method can take GKD.
+
+    Own modules and buffers are registered as in any `nn.Module`; they are trained, saved and resumed with the
+    student and initialised from a random stream of their own.
+    """
+
+    keys = {}
+    needs = ()
+    views = 1
+    temperature = None
+
+    def __init__(self, hyperparameters, context):
+        super().__init__()
+        self.hyperparameters = hyperparameters
+        self.context = context
+
+    def schedule(self, epoch):
+        """{name: number} of what changes with the epoch (from 1 on); `losses` gets them as 0-d tensors."""
+        return {}
+
+    @abstractmethod
+    def losses(self, student, teacher, batch, schedule):
+        """{name: 0-d tensor}, weights included. "ce" is the task's loss, every other a distillation loss.
+
+        student, teacher: `Output` (teacher None where nothing of it is needed); batch: `Batch`;
+        schedule: {name: 0-d tensor}. No value is read back here (`.item()`, `if tensor`, boolean masks):
+        a step never waits for the device.
+        """
+
+
+class LogitMethod(Method):
+    """A cross entropy and one loss on student against teacher logits, warmed up linearly; it can take GKD.
+
+    ce_weight, warmup: the keys that hold the weight of the cross entropy and the length of the warm-up.
+    """
+
+    ce_weight = "LOSS.CE_WEIGHT"
+    warmup = "WARMUP"
+
+    def __init__(self, hyperparameters, context, scaling=None):
+        """scaling: None, or a module (logits_student, logits_teacher, target) -> logits_student."""
+        super().__init__(hyperparameters, context)
+        self.scaling = scaling
+
+    def schedule(self, epoch):
+        """The published warm-up: min(epoch / WARMUP, 1), from the first epoch on; 1 without one."""
+        length = self.hyperparameters[self.warmup]
+        return {"warmup": min(epoch / length, 1.0) if length else 1.0}
+
+    def losses(self, student, teacher, batch, schedule):
+        logits = student.logits
+        if self.scaling is not None:
+            logits = self.scaling(logits, teacher.logits, batch.target)
+        return {
+            "ce": self.hyperparameters[self.ce_weight] * F.cross_entropy(student.logits, batch.target),
+            "kd": schedule["warmup"] * self.distillation_loss(logits, teacher.logits, batch.target),
+        }
+
+    @abstractmethod
+    def distillation_loss(self, logits_student, logits_teacher, target):
+        """The weighted loss, 0-d, of student and teacher logits [N, C] and labels [N], before the warm-up."""

@@ -1,0 +1,13 @@
+"""NONE: training on the labels alone. It makes the teachers and the students that learn alone."""
+
+import torch.nn.functional as F
+
+from distillbench.methods.base import Method
+
+
+class Vanilla(Method):
+    name = "NONE"
+    version = 1
+
+    def losses(self, student, teacher, batch, schedule):
+        return {"ce": F.cross_entropy(student.logits, batch.target)}

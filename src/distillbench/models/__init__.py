@@ -1,0 +1,16 @@
+"""Networks, one file a family. A family's file declares its `name`, `version` and `networks`."""
+
+from importlib import import_module
+
+from distillbench.config import components
+
+
+def build_network(name, num_classes):
+    """The network `name` with freshly initialised weights, drawn from torch's global generator.
+
+    Its forward takes images [N, 3, H, W] and returns (logits [N, num_classes], features), features being the
+    published dictionary: "feats" and "preact_feats" (lists of maps), "pooled_feat" [N, D].
+    """
+    network = components.networks()[name]
+    family = import_module(f"distillbench.models.{network['module']}")
+    return family.build(num_classes=num_classes, **network["arguments"])

@@ -1,0 +1,23 @@
+"""Planning a suite: expand it and freeze what it consists of. Shared by the workflow's parsing and the command line."""
+
+from distillbench.config.suite import load_suite
+from distillbench.files import to_json, write_atomically
+from distillbench.reporting.index import index_path, write_index
+from distillbench.store import Store
+
+
+def plan_suite(name, only=None, root=".", write=True):
+    """The suite, or the part of it that `only` names; writes what is missing of specifications and index.
+
+    Only ignored files are written, each run's specification once (an id never gets another content), so that a
+    job that waits in a queue trains what was planned even if params/ is edited meanwhile.
+    """
+    suite, store = load_suite(name, root), Store(root)
+    if write:
+        sources = suite.sources()
+        for run, specification in suite.runs.items():
+            path = store.planned(run)
+            if not path.exists():
+                write_atomically(path, to_json({**specification.as_file(), "source": sources[run]}))
+        write_index(suite, index_path(name, root))
+    return suite.only(only) if only else suite

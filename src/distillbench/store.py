@@ -1,0 +1,111 @@
+"""Runs on disk: where everything of a run lies, how it stands, and how people name it."""
+
+import fcntl
+import re
+from pathlib import Path
+
+from distillbench.config.specification import RUN_ID, read_specification
+from distillbench.errors import UserError
+from distillbench.evaluation import CHECKPOINTS, evaluation_directory
+from distillbench.files import read_json
+
+RUN_FILES = ("spec.json", "record.json", "history.csv", "model.best.pt", "model.last.pt")
+
+
+class Store:
+    """The folder `results` of a project."""
+
+    def __init__(self, root="."):
+        self.results = Path(root) / "results"
+        self.runs = self.results / "runs"
+
+    def run(self, run_id):
+        return self.runs / run_id
+
+    def work(self, run_id):
+        return self.results / "work" / run_id
+
+    def planned(self, run_id):
+        """The frozen specification that planning wrote."""
+        return self.results / "specs" / f"{run_id}.json"
+
+    def ids(self):
+        """Ids of all runs that are there, finished or partly pulled, sorted."""
+        found = {path.parent.relative_to(self.runs).as_posix() for path in self.runs.glob("*/*/*/*/spec.json")}
+        found |= {path.parents[2].relative_to(self.runs).as_posix() for path in self.runs.glob("*/*/*/*/eval/*/*")}
+        return sorted(run for run in found if re.fullmatch(RUN_ID, run))
+
+    def find(self, name):
+        """The id that a directory, an id or any unique prefix of an id or of its hash names."""
+        text = str(name).rstrip("/")
+        text = text[len(f"{self.runs}/") :] if text.startswith(f"{self.runs}/") else text.removeprefix("results/runs/")
+        known = self.ids()
+        if text in known:
+            return text
+        matches = [run for run in known if run.startswith(text) or run.rpartition("-")[2].startswith(text)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise UserError(f"{name}: {len(matches)} runs begin so, e.g. {matches[0]} and {matches[1]}; give more letters")
+        raise UserError(f"{name}: no such run in {self.runs}; `distillbench ls` lists them")
+
+    def specification(self, run_id):
+        """Of a run that is there, or planned. The text is checked against the digest in its own name."""
+        path = self.run(run_id) / "spec.json"
+        specification = read_specification(path if path.exists() else self.planned(run_id))
+        if specification.id != run_id:
+            raise UserError(f"{path}: holds the specification of {specification.id}; restore or remove it")
+        return specification
+
+    def metrics(self, run_id, checkpoint):
+        """The entries of a run's metrics.json, or None where it is not evaluated."""
+        path = evaluation_directory(self.run(run_id), checkpoint) / "metrics.json"
+        if not path.exists():
+            return None
+        content = read_json(path)
+        if not content["run_sha256"].startswith(run_id.rpartition("-")[2]):
+            raise UserError(f"{path}: metrics of another run; remove the file and evaluate again")
+        return content["metrics"]
+
+    def state(self, run_id):
+        """(state, detail): done, trained, failed, running, stopped or missing."""
+        if all((evaluation_directory(self.run(run_id), c) / "metrics.json").exists() for c in CHECKPOINTS):
+            return "done", ""
+        if (self.run(run_id) / "record.json").exists():
+            return "trained", "not evaluated"
+        work = self.work(run_id)
+        detail = ""
+        if (work / "progress.json").exists():
+            progress = read_json(work / "progress.json")
+            detail = f"epoch {progress['epoch']} of {progress['epochs']}, test {progress['test_top1']:.2f}"
+        if _locked(work / "lock"):
+            return "running", detail or "in the first epoch"
+        if (work / "failure.json").exists():
+            return "failed", read_json(work / "failure.json")["reason"]
+        if work.exists():
+            return "stopped", detail or "in the first epoch"
+        return "missing", ""
+
+    def other_realisation(self, run_id):
+        """A line if the run was distilled from other weights than its teacher's run holds now, else None."""
+        record, specification = self.run(run_id) / "record.json", self.specification(run_id)
+        teacher = specification.teacher_id
+        if not teacher or not record.exists() or not (self.run(teacher) / "record.json").exists():
+            return None
+        used = read_json(record)["teacher_weights"]
+        holds = read_json(self.run(teacher) / "record.json")["weights"][specification["teacher"]["checkpoint"]]
+        if used == holds:
+            return None
+        return f"{run_id}: same id, different realisation: its teacher had weights {used[:12]}, {teacher} holds {holds[:12]}"
+
+
+def _locked(path):
+    """Whether another process holds the lock of a work directory."""
+    try:
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
