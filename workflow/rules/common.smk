@@ -1,0 +1,105 @@
+# What the rules share: the suite, and functions from wildcards to files. No rules.
+import subprocess
+import sys
+from pathlib import Path
+
+from distillbench.config import components
+from distillbench.config.specification import RUN_ID
+from distillbench.errors import UserError
+from distillbench.evaluation import CHECKPOINTS, evaluation_directory
+from distillbench.planning import plan_suite
+from distillbench.store import RUN_FILES, Store
+
+STORE = Store()
+PYTHON = "python -m distillbench"
+PACKAGE = Path("src/distillbench")
+
+try:
+    for key in config:
+        if key not in ("suite", "only"):
+            raise UserError(f"--config {key}=...: unknown; valid: suite=NAME, only=ROW")
+    SUITE = config.get("suite", "demo")
+    ONLY = config.get("only")
+    # Jobs parse this file again, perhaps after an edit of params/: only the main process writes.
+    PLAN = plan_suite(SUITE, ONLY, write=workflow.is_main_process)
+except UserError as error:
+    print(f"distillbench: {error}", file=sys.stderr)
+    sys.exit(2)
+
+SEEDS = sorted({cell.seed for cell in PLAN.cells})
+
+
+wildcard_constraints:
+    run=RUN_ID,
+    suite="[A-Za-z0-9_-]+",
+
+
+def evaluation(run, name):
+    """The files NAME of a run's evaluations, one a checkpoint."""
+    return [str(evaluation_directory(STORE.run(run), c) / name) for c in CHECKPOINTS]
+
+
+def all_metrics():
+    return [path for run in PLAN.runs for path in evaluation(run, "metrics.json")]
+
+
+def reports():
+    """The suite's tables and figures; a part of a suite (only=) has none."""
+    if ONLY:
+        return []
+    return [
+        *(f"reports/{SUITE}/tables/main.{ending}" for ending in ("csv", "md", "tex")),
+        *(f"reports/{SUITE}/figures/accuracy.{ending}" for ending in ("pdf", "png")),
+    ]
+
+
+def present(paths):
+    return all(Path(path).exists() for path in paths)
+
+
+def training_input(wildcards):
+    """Nothing for a finished run: then a missing or newer teacher cannot make it train again."""
+    directory = STORE.run(wildcards.run)
+    if present(directory / name for name in RUN_FILES):
+        return []
+    specification = STORE.specification(wildcards.run)
+    files = [STORE.planned(wildcards.run), f"results/data/{specification['dataset']['name']}.npz"]
+    if specification.teacher_id:
+        teacher = STORE.run(specification.teacher_id)
+        weights = f"model.{specification['teacher']['checkpoint']}.pt"
+        files += [teacher / "spec.json", teacher / "record.json", teacher / weights]
+    return [ancient(str(file)) for file in files]
+
+
+def prediction_input(wildcards):
+    """Nothing where the predictions are there, so that they serve without checkpoints."""
+    if present(evaluation(wildcards.run, "predictions.npz")):
+        return []
+    directory, dataset = STORE.run(wildcards.run), wildcards.run.partition("/")[0]
+    files = [directory / name for name in RUN_FILES]
+    return [ancient(str(file)) for file in (*files, f"results/data/{dataset}.npz")]
+
+
+def metrics_input(wildcards):
+    """The predictions and the code of the metrics; nothing where only the metrics were pulled."""
+    predictions = evaluation(wildcards.run, "predictions.npz")
+    if present(evaluation(wildcards.run, "metrics.json")) and not present(predictions):
+        return []
+    return [*(ancient(path) for path in predictions), str(PACKAGE / "evaluation/metrics.py")]
+
+
+def seed_major(wildcards):
+    """Priority of a run: every cell has one run before any has two."""
+    seed = int(wildcards.run.rpartition("/s")[2].partition("-")[0])
+    return len(SEEDS) - SEEDS.index(seed) if seed in SEEDS else 0
+
+
+def run_threads(wildcards):
+    return STORE.specification(wildcards.run)["threads"]
+
+
+def write_partial_reports():
+    """After a failure: the tables from the runs that are there, with the reason in the cell."""
+    command = [sys.executable, "-m", "distillbench", "tables", SUITE, "--partial", "--out", f"reports/{SUITE}/tables"]
+    if subprocess.run(command).returncode == 0:
+        print(f"partial tables: reports/{SUITE}/tables/partial.md", file=sys.stderr)

@@ -1,0 +1,18 @@
+rule train:
+    input:
+        training_input,
+    output:
+        [f"results/runs/{{run}}/{name}" for name in RUN_FILES],
+    log:
+        "results/logs/train/{run}.log",
+    conda:
+        "../../environment.yml"
+    priority: seed_major
+    threads: run_threads
+    params:
+        directory=lambda wildcards: STORE.run(wildcards.run),
+        spec=lambda wildcards: STORE.planned(wildcards.run),
+        work=lambda wildcards: STORE.work(wildcards.run),
+    shell:
+        "python -m distillbench train --spec {params.spec} --out {params.directory}"
+        " --work {params.work} > {log} 2>&1"
