@@ -35,10 +35,22 @@ def parser():
             sub.add_argument(*names, **options)
         sub.set_defaults(function=function)
 
-    suite = (["suite"], {"nargs": "?", "default": "demo", "help": "name of a file params/SUITE.yaml (default: demo)"})
-    only = (["--only"], {"metavar": "PATTERNS", "help": "a part: ROW, ROW/PAIR or ROW/PAIR/sSEED, comma-separated, * and ? allowed"})
+    suite = (
+        ["suite"],
+        {"nargs": "?", "default": "demo", "help": "name of a file params/SUITE.yaml (default: demo)"},
+    )
+    only = (
+        ["--only"],
+        {
+            "metavar": "PATTERNS",
+            "help": "a part: ROW, ROW/PAIR or ROW/PAIR/sSEED, comma-separated, * and ? allowed",
+        },
+    )
     run = (["run"], {"help": "directory, id or a unique beginning of the id or hash of a run"})
-    device = (["--device"], {"default": "auto", "help": "cpu, cuda, cuda:1, ...; auto takes CUDA if there is one (default)"})
+    device = (
+        ["--device"],
+        {"default": "auto", "help": "cpu, cuda, cuda:1, ...; auto takes CUDA if there is one (default)"},
+    )
     command(plan, "say which runs of a suite are done and which would be trained", suite, only)
     command(
         train,
@@ -47,17 +59,39 @@ def parser():
         (["--out"], {"required": True, "help": "directory of the finished run"}),
         (["--work"], {"help": "directory of the state in flight (default: OUT.work)"}),
         device,
-        (["--save-seconds"], {"type": float, "default": 30.0, "help": "save the state this often (default: 30)"}),
+        (
+            ["--save-seconds"],
+            {"type": float, "default": 30.0, "help": "save the state this often (default: 30)"},
+        ),
     )
     command(
         evaluate,
         "write predictions and metrics of a finished run",
         run,
-        (["--stage"], {"choices": ("predictions", "metrics", "both"), "default": "both", "help": "what to make (default: both)"}),
+        (
+            ["--stage"],
+            {
+                "choices": ("predictions", "metrics", "both"),
+                "default": "both",
+                "help": "what to make (default: both)",
+            },
+        ),
         device,
     )
-    command(tables, "print a suite's table, or write it as CSV, Markdown and LaTeX", suite, _out("folder for main.csv, main.md, main.tex"), _partial())
-    command(figures, "draw a suite's figure as PDF and PNG", suite, _out("folder for accuracy.pdf and accuracy.png"), _partial())
+    command(
+        tables,
+        "print a suite's table, or write it as CSV, Markdown and LaTeX",
+        suite,
+        _out("folder for main.csv, main.md, main.tex"),
+        _partial(),
+    )
+    command(
+        figures,
+        "draw a suite's figure as PDF and PNG",
+        suite,
+        _out("folder for accuracy.pdf and accuracy.png"),
+        _partial(),
+    )
     command(status, "how far a suite is: counts, running epochs, failures and their reasons", suite)
     command(ls, "list the runs in results/runs")
     command(show, "show a run's specification, record and metrics", run)
@@ -67,7 +101,12 @@ def parser():
         "compare this code with reference vectors of the official code, file by file",
         (["folder"], {"help": "folder in the format of the reference vectors"}),
     )
-    command(collect, "gather the metrics of a suite's runs (a rule of the workflow)", suite, _out("metrics.csv to write", required=True))
+    command(
+        collect,
+        "gather the metrics of a suite's runs (a rule of the workflow)",
+        suite,
+        _out("metrics.csv to write", required=True),
+    )
     command(
         data,
         "make a dataset's file results/data/NAME.npz",
@@ -82,7 +121,10 @@ def _out(help, required=False):
 
 
 def _partial():
-    return ["--partial"], {"action": "store_true", "help": "from the runs that are there, marked as partial (printing always is)"}
+    return ["--partial"], {
+        "action": "store_true",
+        "help": "from the runs that are there, marked as partial (printing always is)",
+    }
 
 
 def main(arguments=None):
@@ -183,7 +225,9 @@ def tables(suite, out, partial):
 
     if out is None:
         print(FORMATS["md"](_table(suite, partial=True)))
-        print(f"Files: reports/{suite}/ (tables, figures), results/runs/ (runs), results/suites/{suite}/ (index, metrics)")
+        print(
+            f"Files: reports/{suite}/ (tables, figures), results/runs/ (runs), results/suites/{suite}/ (index, metrics)"
+        )
         return
     from distillbench.files import write_atomically
 
@@ -221,7 +265,9 @@ def _table(suite, partial):
     metrics = path.with_name("metrics.csv")
     for file in (path, metrics):
         if not file.exists():
-            raise UserError(f"{file}: no such file; `snakemake --config suite={suite}` makes it, --partial does without")
+            raise UserError(
+                f"{file}: no such file; `snakemake --config suite={suite}` makes it, --partial does without"
+            )
     return build_table(suite, read_index(path), pd.read_csv(metrics))
 
 

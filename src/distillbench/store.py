@@ -46,7 +46,9 @@ class Store:
         if len(matches) == 1:
             return matches[0]
         if matches:
-            raise UserError(f"{name}: {len(matches)} runs begin so, e.g. {matches[0]} and {matches[1]}; give more letters")
+            raise UserError(
+                f"{name}: {len(matches)} runs begin so, e.g. {matches[0]} and {matches[1]}; give more letters"
+            )
         raise UserError(f"{name}: no such run in {self.runs}; `distillbench ls` lists them")
 
     def specification(self, run_id):

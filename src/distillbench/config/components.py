@@ -55,7 +55,10 @@ def _registry(folder):
 @cache
 def methods():
     """{name: {version, keys, needs, views, temperature, ...}} of every method, by its `DISTILLER.TYPE`."""
-    return {name: {"keys": {}, "needs": (), "views": 1, "temperature": None, **values} for name, values in _registry("methods").items()}
+    return {
+        name: {"keys": {}, "needs": (), "views": 1, "temperature": None, **values}
+        for name, values in _registry("methods").items()
+    }
 
 
 @cache
@@ -79,7 +82,12 @@ def gradient_scaling():
 def networks():
     """{network: {family, version, arguments}}; a family's file declares `networks = {name: arguments}`."""
     return {
-        network: {"family": family["name"], "module": family["module"], "version": family["version"], "arguments": arguments}
+        network: {
+            "family": family["name"],
+            "module": family["module"],
+            "version": family["version"],
+            "arguments": arguments,
+        }
         for family in _registry("models").values()
         for network, arguments in family["networks"].items()
     }

@@ -98,7 +98,11 @@ class Key:
 
     def _in_range(self, number, value, where):
         low = self.minimum is not None and number < self.minimum
-        if low or (self.above is not None and number <= self.above) or (self.maximum is not None and number > self.maximum):
+        if (
+            low
+            or (self.above is not None and number <= self.above)
+            or (self.maximum is not None and number > self.maximum)
+        ):
             raise UserError(f"{where}: {value!r} is out of range, must be {self.range_text}")
 
     def _wrong_type(self, value, where):

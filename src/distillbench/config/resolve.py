@@ -78,10 +78,14 @@ def resolve(layers, row):
     if method is None:
         raise UserError(f"{row.where}: DISTILLER.TYPE is missing; write e.g. DISTILLER.TYPE: KD")
     if method not in components.methods():
-        raise UserError(f"{row.where}.DISTILLER.TYPE: {one_of(method, [*components.methods(), 'GradientKD'], 'method')}")
+        raise UserError(
+            f"{row.where}.DISTILLER.TYPE: {one_of(method, [*components.methods(), 'GradientKD'], 'method')}"
+        )
     scaled = SWITCH in row.nodes
     if scaled and not components.methods()[method]["temperature"]:
-        raise UserError(f"{row.where}.GKD: {method} has no loss on student against teacher logits; remove GKD or change the method")
+        raise UserError(
+            f"{row.where}.GKD: {method} has no loss on student against teacher logits; remove GKD or change the method"
+        )
     merged = {}
     for layer in (*layers, row):
         merged |= layer.values
@@ -92,7 +96,9 @@ def resolve(layers, row):
     keys |= schema.scaling_keys() if scaled else {}
     for name in row.values:
         if name not in keys:
-            raise UserError(f"{row.where}.{name}: not read by a row of type {_description(method, scaled, trainer)}; remove it")
+            raise UserError(
+                f"{row.where}.{name}: not read by a row of type {_description(method, scaled, trainer)}; remove it"
+            )
     dialect = merged.get("DEFAULTS", "mdistiller")
     values, notes = {}, list(alias_notes)
     for name, key in keys.items():
@@ -107,7 +113,11 @@ def read_keys(row):
     """The dotted keys that a row reads beyond the common ones (for sweeps); the row must be resolvable."""
     resolved = resolve((), row)
     method = resolved.config.DISTILLER.TYPE
-    keys = {**schema.base_keys(), **schema.method_keys(method), **schema.trainer_keys(resolved.config.SOLVER.TRAINER)}
+    keys = {
+        **schema.base_keys(),
+        **schema.method_keys(method),
+        **schema.trainer_keys(resolved.config.SOLVER.TRAINER),
+    }
     return set(keys) | (set(schema.scaling_keys()) if resolved.scaled else set())
 
 
@@ -119,7 +129,10 @@ def _without_alias(row):
     """`DISTILLER.TYPE: GradientKD` and its node, read as KD with GKD. The node has defaults of its own."""
     if row.values.get("DISTILLER.TYPE") != "GradientKD":
         return row, ()
-    notes, values = [], {name: value for name, value in row.values.items() if not name.startswith("GradientKD.")}
+    notes, values = (
+        [],
+        {name: value for name, value in row.values.items() if not name.startswith("GradientKD.")},
+    )
     for name, key in schema.alias_keys().items():
         value = row.values.get(name, key.default)
         if key.ignored_by_gkd and value != key.gkd:

@@ -32,29 +32,57 @@ def base_keys():
             "the dataset; in a params file `dataset:` sets it",
             why=_DATA.format("dataset"),
         ),
-        "DATASET.NUM_WORKERS": Key(8, "published key, without effect: the images are resident", minimum=0, identity=False, why=_WORK),
-        "DATASET.TEST.BATCH_SIZE": Key(
-            64, "published key, without effect: the test batch changes no metric", minimum=1, identity=False, why=_WORK
+        "DATASET.NUM_WORKERS": Key(
+            8, "published key, without effect: the images are resident", minimum=0, identity=False, why=_WORK
         ),
-        "DATASET.NUM_NONTARGET": Key(5, "published key of GKD's gradient log, without effect", minimum=0, identity=False, why=_WORK),
+        "DATASET.TEST.BATCH_SIZE": Key(
+            64,
+            "published key, without effect: the test batch changes no metric",
+            minimum=1,
+            identity=False,
+            why=_WORK,
+        ),
+        "DATASET.NUM_NONTARGET": Key(
+            5, "published key of GKD's gradient log, without effect", minimum=0, identity=False, why=_WORK
+        ),
         "DISTILLER.TYPE": Key(
             "NONE",
             "the method; NONE trains on the labels alone, GradientKD is read as KD with GKD",
             why="the method is what is compared",
         ),
-        "DISTILLER.TEACHER": Key("ResNet50", "the teacher's network; in a params file `pairs:` sets it", why=_DATA.format("teacher")),
-        "DISTILLER.STUDENT": Key("resnet32", "the network that is trained; in a params file `pairs:` sets it", why=_DATA.format("network")),
+        "DISTILLER.TEACHER": Key(
+            "ResNet50",
+            "the teacher's network; in a params file `pairs:` sets it",
+            why=_DATA.format("teacher"),
+        ),
+        "DISTILLER.STUDENT": Key(
+            "resnet32",
+            "the network that is trained; in a params file `pairs:` sets it",
+            why=_DATA.format("network"),
+        ),
         "SOLVER.TRAINER": Key("base", "how the losses become an update", why="another update is another experiment"),
         "SOLVER.TYPE": Key("SGD", "the optimizer", choices=("SGD",), why="another optimizer is another experiment"),
-        "SOLVER.BATCH_SIZE": Key(64, "images per update, over all devices", minimum=1, why="it changes the noise and the number of updates"),
+        "SOLVER.BATCH_SIZE": Key(
+            64,
+            "images per update, over all devices",
+            minimum=1,
+            why="it changes the noise and the number of updates",
+        ),
         "SOLVER.EPOCHS": Key(240, "passes over the training images", minimum=1, why="the length of the schedule"),
         "SOLVER.LR": Key(0.05, "learning rate before the first decay", above=0, why="it changes every update"),
         "SOLVER.LR_DECAY_STAGES": Key(
-            [150, 180, 210], "epochs after which the rate decays (150: from epoch 151 on)", minimum=1, why="the rate of every later epoch"
+            [150, 180, 210],
+            "epochs after which the rate decays (150: from epoch 151 on)",
+            minimum=1,
+            why="the rate of every later epoch",
         ),
         "SOLVER.LR_DECAY_RATE": Key(0.1, "factor of a decay", above=0, maximum=1, why="the rate of every later epoch"),
-        "SOLVER.WEIGHT_DECAY": Key(1e-4, "L2 coefficient, on every parameter", minimum=0, why="it changes every update"),
-        "SOLVER.MOMENTUM": Key(0.9, "momentum of SGD, without Nesterov", minimum=0, maximum=1, why="it changes every update"),
+        "SOLVER.WEIGHT_DECAY": Key(
+            1e-4, "L2 coefficient, on every parameter", minimum=0, why="it changes every update"
+        ),
+        "SOLVER.MOMENTUM": Key(
+            0.9, "momentum of SGD, without Nesterov", minimum=0, maximum=1, why="it changes every update"
+        ),
         "SOLVER.PRECISION": Key(
             "tf32",
             "arithmetic of convolutions and linear layers; tf32 is fp32 where the device has no TF32",
@@ -67,12 +95,21 @@ def base_keys():
             minimum=1,
             why="one and two threads add in another order and differ within a few steps",
         ),
-        "EXPERIMENT.PROJECT": Key("distill", "published key, without effect: the run's directory is its name", identity=False, why=_NAME),
+        "EXPERIMENT.PROJECT": Key(
+            "distill",
+            "published key, without effect: the run's directory is its name",
+            identity=False,
+            why=_NAME,
+        ),
         "EXPERIMENT.NAME": Key("", "published key, without effect", identity=False, why=_NAME),
         "EXPERIMENT.TAG": Key("default", "published key, without effect", identity=False, why=_NAME),
         "LOG.TENSORBOARD_FREQ": Key(500, "published key, without effect", minimum=1, identity=False, why=_WORK),
         "LOG.SAVE_CHECKPOINT_FREQ": Key(
-            40, "published key, without effect: the state is saved by the clock", minimum=1, identity=False, why=_WORK
+            40,
+            "published key, without effect: the state is saved by the clock",
+            minimum=1,
+            identity=False,
+            why=_WORK,
         ),
         "LOG.PREFIX": Key("./output", "published key, without effect", identity=False, why=_NAME),
         "LOG.WANDB": Key(False, "published key, without effect", identity=False, why=_WORK),

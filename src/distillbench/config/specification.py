@@ -55,7 +55,9 @@ class Specification:
         networks = self["student"]["network"]
         if self["teacher"]:
             networks = f"{self.teacher_network}-{networks}"
-        return str(PurePosixPath(self["dataset"]["name"], networks, self.method_label, f"s{self['seed']}-{self.digest[:12]}"))
+        return str(
+            PurePosixPath(self["dataset"]["name"], networks, self.method_label, f"s{self['seed']}-{self.digest[:12]}")
+        )
 
     @property
     def method_label(self):
@@ -111,7 +113,9 @@ def read_specification(path):
         specification = Specification(content["specification"])
         stated, actual = content["sha256"], specification.digest
     except (KeyError, TypeError):
-        raise UserError(f"{path}: not a run specification; `distillbench plan SUITE` writes them to results/specs/") from None
+        raise UserError(
+            f"{path}: not a run specification; `distillbench plan SUITE` writes them to results/specs/"
+        ) from None
     if stated != actual:
         raise UserError(
             f"{path}: the specification has the digest {actual[:12]}, the file says {stated[:12]};"
@@ -137,7 +141,12 @@ def build_specification(config, *, scaled, teacher, seed):
         {
             "schema": SCHEMA,
             "task": "classification",
-            "dataset": {"name": dataset["name"], "version": dataset["version"], "sha256": dataset["sha256"], "protocol": "published"},
+            "dataset": {
+                "name": dataset["name"],
+                "version": dataset["version"],
+                "sha256": dataset["sha256"],
+                "protocol": "published",
+            },
             "views": {"count": method["views"], "augmentation": dataset["augmentation"]},
             "student": {"network": config.DISTILLER.STUDENT, "version": network["version"], "weights": None},
             "teacher": teacher,

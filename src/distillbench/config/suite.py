@@ -55,7 +55,8 @@ class Suite:
     def sources(self):
         """{run id: where it was written down}, for its record."""
         return {
-            cell.specification.id: {"file": self.source, "row": cell.row, "notes": list(cell.notes)} for cell in reversed(self.cells)
+            cell.specification.id: {"file": self.source, "row": cell.row, "notes": list(cell.notes)}
+            for cell in reversed(self.cells)
         }
 
     def only(self, patterns):
@@ -68,7 +69,9 @@ class Suite:
         for pattern in patterns.split(","):
             if not any(_matches(cell, pattern) for cell in self.cells):
                 rows = dict.fromkeys(cell.row for cell in self.cells)
-                raise UserError(f"only={pattern}: no run of suite {self.name} matches; rows are {', '.join(rows)}; patterns ROW/PAIR/sSEED")
+                raise UserError(
+                    f"only={pattern}: no run of suite {self.name} matches; rows are {', '.join(rows)}; patterns ROW/PAIR/sSEED"
+                )
         needed = {cell.specification.teacher_id for cell in chosen}
         cells = (c for c in self.cells if c.name in names or (c.role == "teacher" and c.specification.id in needed))
         return Suite(self.name, self.source, tuple(cells))
@@ -76,7 +79,10 @@ class Suite:
 
 def _matches(cell, pattern):
     wanted = pattern.strip().split("/")
-    return all(fnmatchcase(part, want) for part, want in zip(cell.name.split("/"), wanted, strict=False)) and len(wanted) <= 3
+    return (
+        all(fnmatchcase(part, want) for part, want in zip(cell.name.split("/"), wanted, strict=False))
+        and len(wanted) <= 3
+    )
 
 
 def suite_names(root="."):
@@ -121,7 +127,11 @@ class _Reader:
         teachers, pairs, rows = self.teachers(), self.pairs(), self.rows()
         cells = {}
         for seed, (row, written, control), pair in itertools.product(seeds, rows, pairs):
-            facts = {"DATASET.TYPE": dataset, "DISTILLER.TEACHER": pair["teacher"], "DISTILLER.STUDENT": pair["student"]}
+            facts = {
+                "DATASET.TYPE": dataset,
+                "DISTILLER.TEACHER": pair["teacher"],
+                "DISTILLER.STUDENT": pair["student"],
+            }
             facts = Written(facts, frozenset(), f"{self.source}: pairs")
             resolved = resolve((base, pair["written"], facts), written)
             needs_teacher = components.methods()[resolved.config.DISTILLER.TYPE]["needs"]
@@ -129,20 +139,48 @@ class _Reader:
             cells.setdefault(teacher_cell.name, teacher_cell)
             teacher = None
             if needs_teacher:
-                teacher = {"kind": "run", "id": teacher_cell.specification.id, "checkpoint": teachers["checkpoint"]}
+                teacher = {
+                    "kind": "run",
+                    "id": teacher_cell.specification.id,
+                    "checkpoint": teachers["checkpoint"],
+                }
             specification = build_specification(resolved.config, scaled=resolved.scaled, teacher=teacher, seed=seed)
             role = "distilled" if needs_teacher else "student"
-            cell = Cell(row, role, control, pair["name"], pair["teacher"], pair["student"], seed, specification, resolved.notes)
+            cell = Cell(
+                row,
+                role,
+                control,
+                pair["name"],
+                pair["teacher"],
+                pair["student"],
+                seed,
+                specification,
+                resolved.notes,
+            )
             cells[cell.name] = cell
         ordered = sorted(cells.values(), key=lambda cell: cell.role != "teacher")  # stable: seed-major among students
         return Suite(self.name, self.source, tuple(ordered))
 
     def teacher_cell(self, dataset, base, teachers, pair, student_seed):
         seed = student_seed if teachers["matched"] else teachers["seed"]
-        facts = Written({"DATASET.TYPE": dataset, "DISTILLER.STUDENT": pair["teacher"]}, frozenset(), f"{self.source}: pairs")
+        facts = Written(
+            {"DATASET.TYPE": dataset, "DISTILLER.STUDENT": pair["teacher"]},
+            frozenset(),
+            f"{self.source}: pairs",
+        )
         resolved = resolve((base, facts), teachers["written"])
         specification = build_specification(resolved.config, scaled=False, teacher=None, seed=seed)
-        return Cell("Teacher", "teacher", "", pair["name"], pair["teacher"], pair["student"], seed, specification, resolved.notes)
+        return Cell(
+            "Teacher",
+            "teacher",
+            "",
+            pair["name"],
+            pair["teacher"],
+            pair["student"],
+            seed,
+            specification,
+            resolved.notes,
+        )
 
     def dataset(self):
         name = self.content["dataset"]
@@ -154,7 +192,12 @@ class _Reader:
         return self.list_of("seeds", self.content["seeds"], _is_seed, "different integers from 0 on, e.g. [0, 1, 2]")
 
     def list_of(self, place, values, valid, expected):
-        if not isinstance(values, list) or not values or not all(map(valid, values)) or any(values.count(v) > 1 for v in values):
+        if (
+            not isinstance(values, list)
+            or not values
+            or not all(map(valid, values))
+            or any(values.count(v) > 1 for v in values)
+        ):
             raise self.error(place, f"{values!r} is not valid here, expected a list of {expected}")
         return values
 
@@ -166,7 +209,9 @@ class _Reader:
         if not _is_seed(options["seed"]):
             raise self.error("teachers.seed", f"{options['seed']!r} is not valid here, expected an integer from 0 on")
         if options["checkpoint"] not in ("last", "best"):
-            raise self.error("teachers.checkpoint", f"{options['checkpoint']!r} is not valid here, expected last or best")
+            raise self.error(
+                "teachers.checkpoint", f"{options['checkpoint']!r} is not valid here, expected last or best"
+            )
         mode = self.content.get("teacher_seed", "fixed")
         if mode not in ("fixed", "matched"):
             raise self.error("teacher_seed", f"{mode!r} is not valid here, expected fixed or matched")
@@ -179,10 +224,14 @@ class _Reader:
     def pairs(self):
         expected = "mappings {teacher: NETWORK, student: NETWORK}"
         pairs = []
-        for i, entry in enumerate(self.list_of("pairs", self.content["pairs"], lambda v: isinstance(v, dict), expected)):
+        for i, entry in enumerate(
+            self.list_of("pairs", self.content["pairs"], lambda v: isinstance(v, dict), expected)
+        ):
             for side in ("teacher", "student"):
                 if side not in entry:
-                    raise self.error(f"pairs[{i}].{side}", f"is missing; a pair needs teacher and student, e.g. {expected}")
+                    raise self.error(
+                        f"pairs[{i}].{side}", f"is missing; a pair needs teacher and student, e.g. {expected}"
+                    )
                 if entry[side] not in components.networks():
                     raise self.error(f"pairs[{i}].{side}", one_of(entry[side], components.networks(), "network"))
             written = self.flat(f"pairs[{i}]", {k: v for k, v in entry.items() if k not in ("teacher", "student")})
@@ -208,7 +257,9 @@ class _Reader:
             for reference in ("like", "control"):
                 other = entry.get(reference, name if reference == "like" else None)
                 if reference in entry and (other not in methods or other == name):
-                    raise self.error(f"methods.{name}.{reference}", one_of(other, [m for m in methods if m != name], "row"))
+                    raise self.error(
+                        f"methods.{name}.{reference}", one_of(other, [m for m in methods if m != name], "row")
+                    )
             raw[name] = self.flat(f"methods.{name}", {k: v for k, v in entry.items() if k not in ("like", "control")})
         rows = {name: (self.inherited(name, raw), methods[name].get("control", "")) for name in methods}
         return self.swept(rows)

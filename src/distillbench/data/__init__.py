@@ -66,5 +66,7 @@ def load(name, path):
     except Exception as error:  # a damaged zip raises half a dozen types
         raise UserError(f"{path}: not a prepared dataset ({error}); remove it and {remedy}") from None
     if images.digest != components.datasets()[name]["sha256"]:
-        raise UserError(f"{path}: other images than {name} declares (digest {images.digest[:12]}); remove it and {remedy}")
+        raise UserError(
+            f"{path}: other images than {name} declares (digest {images.digest[:12]}); remove it and {remedy}"
+        )
     return images

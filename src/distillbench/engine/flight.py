@@ -5,7 +5,7 @@ import math
 import shutil
 import time
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from distillbench.engine.weights import load_tensors, save_tensors

@@ -7,7 +7,7 @@ import resource
 import socket
 import subprocess
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +17,13 @@ from distillbench import __version__
 from distillbench.engine.weights import save_tensors, weights_digest
 from distillbench.files import to_json, write_atomically
 
-CODE = ("src", "workflow", "params", "profiles", "Snakefile")  # a change elsewhere does not make a run "modified"
+CODE = (
+    "src",
+    "workflow",
+    "params",
+    "profiles",
+    "Snakefile",
+)  # a change elsewhere does not make a run "modified"
 
 
 class Stopwatch:
@@ -55,7 +61,7 @@ def write_run(out, specification, student, progress, teacher_digest, watch, sour
         "seconds": round(watch.seconds(), 3),
         "images_per_second": round(watch.images / watch.here(), 1),
         "peak_memory_mb": peak_memory_mb(watch.device),
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         **provenance(watch.device, specification["threads"]),
     }
     save_tensors(out / "model.best.pt", {"model": best})

@@ -45,7 +45,11 @@ def train(specification, images, out, work, runs, device="auto", save_seconds=30
 
 def train_epoch(specification, learner, training, progress, flight, watch):
     """Train on what is left of the epoch at `progress`, the last and smaller batch included."""
-    views, batch_size, num_images = specification["views"], specification["batch"]["size"], len(training.labels)
+    views, batch_size, num_images = (
+        specification["views"],
+        specification["batch"]["size"],
+        len(training.labels),
+    )
     plan = epoch_plan(specification["seed"], progress.epoch, num_images, views["count"], views["augmentation"])
     plan = plan.to(training.labels.device)
     learner.set_epoch(progress.epoch, learning_rate(specification["schedule"], progress.epoch))
@@ -86,7 +90,10 @@ def epoch_line(row, num_epochs, watch):
 def put_images(specification, images, device):
     """(training, test): both splits on the device, the training images padded for their crops."""
     declared = components.datasets()[specification["dataset"]["name"]]
-    dtype, padding = DTYPES[specification["precision"]], specification["views"]["augmentation"]["crop_padding"]
+    dtype, padding = (
+        DTYPES[specification["precision"]],
+        specification["views"]["augmentation"]["crop_padding"],
+    )
     training = Resident.put(images.train_images, images.train_labels, declared, device, dtype, padding)
     return training, Resident.put(images.test_images, images.test_labels, declared, device, dtype)
 

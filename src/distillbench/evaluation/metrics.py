@@ -64,7 +64,13 @@ def write_metrics(run, checkpoint, task="classification"):
     directory = evaluation_directory(run, checkpoint)
     logits, targets, digest = read_predictions(directory / "predictions.npz")
     values = [
-        {"task": task, "split": SPLIT, "checkpoint": checkpoint, "metric": name, "value": function(logits, targets)}
+        {
+            "task": task,
+            "split": SPLIT,
+            "checkpoint": checkpoint,
+            "metric": name,
+            "value": function(logits, targets),
+        }
         for name, function in METRICS.items()
     ]
     content = {"schema": SCHEMA, "run_sha256": digest, "evaluation": PROTOCOL, "metrics": values}

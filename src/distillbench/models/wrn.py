@@ -70,7 +70,12 @@ class WideResNet(nn.Module):
         second = self.block2(first)
         third = self.block3(second)
         pooled = F.adaptive_avg_pool2d(F.relu(self.bn1(third)), 1).flatten(1)
-        preact_feats = [stem, self.block2.layer[0].bn1(first), self.block3.layer[0].bn1(second), self.bn1(third)]
+        preact_feats = [
+            stem,
+            self.block2.layer[0].bn1(first),
+            self.block3.layer[0].bn1(second),
+            self.bn1(third),
+        ]
         feats = [stem, first, second, third]
         return self.fc(pooled), {"feats": feats, "preact_feats": preact_feats, "pooled_feat": pooled}
 

@@ -17,7 +17,12 @@ def accuracy_figure(table):
     rows = [row for row in table.rows if row != "Teacher"]
     width = max(2.6, 0.62 * len(rows) + 0.9)
     figure, axes = plt.subplots(
-        1, len(table.pairs), figsize=(width * len(table.pairs), 3.4), sharey=True, squeeze=False, layout="constrained"
+        1,
+        len(table.pairs),
+        figsize=(width * len(table.pairs), 3.4),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     for axis, pair in zip(axes[0], table.pairs, strict=True):
         _panel(axis, table, rows, pair)
@@ -49,7 +54,16 @@ def _panel(axis, table, rows, pair):
             axis.errorbar(x, mean.mean, yerr=mean.high - mean.mean, color=colour, capsize=4, linewidth=1.6, zorder=2)
         axis.plot(x, mean.mean, marker="D", color=colour, markersize=6, zorder=3)
         offsets = [x + 0.16 + 0.06 * i for i in range(len(values))]
-        axis.plot(offsets, values, "o", color=colour, markersize=3.5, markeredgecolor="white", markeredgewidth=0.5, zorder=4)
+        axis.plot(
+            offsets,
+            values,
+            "o",
+            color=colour,
+            markersize=3.5,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+            zorder=4,
+        )
     axis.set_xticks(range(len(rows)), rows, rotation=30, ha="right")
     axis.set_xlim(-0.5, len(rows) - 0.5)
     axis.set_title(pair.replace("-", " → "), fontsize="medium")

@@ -6,7 +6,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from distillbench.reporting.statistics import Interval, paired_difference, pooled_difference, standard_deviation
+from distillbench.reporting.statistics import (
+    Interval,
+    paired_difference,
+    pooled_difference,
+    standard_deviation,
+)
 
 METRIC = "top1"
 ROLES = ("teacher", "student", "distilled")  # the order of the rows
@@ -131,7 +136,10 @@ def grid(table):
             if entry.failures:
                 footnotes.append(f"{row}, {pair}, {'; '.join(entry.failures)}")
                 mark = f" [{len(footnotes)}]"
-            line += [_accuracy(entry) + mark, f"{_mean(list(entry.best.values())):.2f}" if entry.best else "-"]
+            line += [
+                _accuracy(entry) + mark,
+                f"{_mean(list(entry.best.values())):.2f}" if entry.best else "-",
+            ]
             line.append(_difference(entry.difference, entry.control))
         line += [_difference(table.pooled.get(row), table.entries[row, table.pairs[0]].control)] if pooled else []
         lines.append(line)
@@ -175,7 +183,10 @@ def to_markdown(table):
     if table.banner:
         print(f"**{table.banner}**\n", file=text)
     for line in [header, ["-" * width for width in widths], *lines]:
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |", file=text)
+        print(
+            "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |",
+            file=text,
+        )
     print(f"\n{legend(table)}", file=text)
     for number, note in enumerate(footnotes, 1):
         print(f"\n[{number}] failed: {note}", file=text)
@@ -202,7 +213,13 @@ def to_latex(table):
 
 
 def _tex(text):
-    for plain, escaped in (("\\", r"\textbackslash "), *((c, "\\" + c) for c in "&%$#_{}"), ("±", r"$\pm$"), ("~", r"\~{}"), ("^", r"\^{}")):
+    for plain, escaped in (
+        ("\\", r"\textbackslash "),
+        *((c, "\\" + c) for c in "&%$#_{}"),
+        ("±", r"$\pm$"),
+        ("~", r"\~{}"),
+        ("^", r"\^{}"),
+    ):
         text = text.replace(plain, escaped)
     return text
 

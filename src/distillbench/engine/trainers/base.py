@@ -11,7 +11,11 @@ class Trainer:
         """schedule: the specification's "schedule". The learning rate is a tensor and set from outside."""
         self.lr = torch.tensor(schedule["LR"], dtype=parameters[0].dtype, device=parameters[0].device)
         self.optimizer = torch.optim.SGD(
-            parameters, lr=self.lr, momentum=schedule["MOMENTUM"], weight_decay=schedule["WEIGHT_DECAY"], fused=True
+            parameters,
+            lr=self.lr,
+            momentum=schedule["MOMENTUM"],
+            weight_decay=schedule["WEIGHT_DECAY"],
+            fused=True,
         )
 
     def update(self, losses):

@@ -1,0 +1,31 @@
+"""What several test files use: small specifications and the demo's images."""
+
+import pytest
+import torch
+
+from distillbench.config.resolve import flatten, resolve
+from distillbench.config.specification import build_specification
+from distillbench.data import Images, digits
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def images():
+    """The digits with few test images, so that an epoch takes a moment."""
+    train_images, train_labels, test_images, test_labels = digits.arrays()
+    return Images(train_images, train_labels, test_images[:100], test_labels[:100])
+
+
+@pytest.fixture
+def specify():
+    """A function from configuration keys to a specification of two short epochs."""
+
+    def specify(seed=0, teacher=None, **keys):
+        base = {"DATASET.TYPE": "digits", "DISTILLER.STUDENT": "resnet8", "DISTILLER.TYPE": "NONE"}
+        base |= {"SOLVER.EPOCHS": 2, "SOLVER.BATCH_SIZE": 128, "SOLVER.LR_DECAY_STAGES": [1]}
+        written = flatten({**base, **{name.replace("__", "."): value for name, value in keys.items()}}, "test")
+        resolved = resolve((), written)
+        return build_specification(resolved.config, scaled=resolved.scaled, teacher=teacher, seed=seed)
+
+    return specify

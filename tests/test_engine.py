@@ -1,0 +1,316 @@
+"""The engine: its arithmetic against a plain loop, exact resumption, and what must never happen inside a step."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.transforms import functional as transforms
+
+from distillbench.config import components
+from distillbench.engine.feed import Resident, epoch_plan, fetch
+from distillbench.engine.learner import Learner
+from distillbench.engine.run import learning_rate, put_images, train
+from distillbench.engine.streams import generator, initialisation
+from distillbench.engine.weights import load_tensors, weights_digest
+from distillbench.errors import RunFailed, UserError
+from distillbench.files import to_json
+from distillbench.gradient_scaling import GradientScaling
+from distillbench.methods.base import LogitMethod, Method, Output
+from distillbench.models import build_network
+
+TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
+DIGITS = components.datasets()["digits"]
+
+
+def quiet(_line):
+    pass
+
+
+def learn(specification, images, tmp_path, **options):
+    out = tmp_path / "out"
+    train(specification, images, out, tmp_path / "work", tmp_path, device="cpu", report=quiet, **options)
+    return out
+
+
+def test_fifty_float64_steps_equal_a_plain_independent_loop(specify, images):
+    """Network, losses, GKD, optimizer, schedule, batches and BN statistics together."""
+    keys = {
+        "DISTILLER.TYPE": "KD",
+        "KD.TEMPERATURE": 4,
+        "KD.LOSS.CE_WEIGHT": 1,
+        "KD.LOSS.KD_WEIGHT": 0.5,
+        "KD.WARMUP": 4,
+    }
+    keys |= {"GKD": {}, "SOLVER.PRECISION": "fp64", "SOLVER.BATCH_SIZE": 32, "SOLVER.LR_DECAY_STAGES": [2, 4]}
+    specification = specify(teacher=TEACHER, **keys)
+    with initialisation(7, "teacher"):
+        teacher = build_network("resnet8", 10).eval().requires_grad_(False)
+    learner = Learner(specification, 300, teacher, "cpu")
+    with initialisation(0, "student"):
+        student = build_network("resnet8", 10).double()
+    training, _ = put_images(specification, images, torch.device("cpu"))
+    pixels = np.pad(images.train_images, ((0, 0), (4, 4), (4, 4), (0, 0))).astype(np.float64) / 255
+    velocity = {name: torch.zeros_like(p) for name, p in student.named_parameters()}
+    student.train()
+    for epoch in range(1, 6):  # five epochs of ten batches, the last one of 12 images
+        plan = epoch_plan(0, epoch, 300, 1, {"crop_padding": 4, "flip": False})
+        learner.set_epoch(epoch, learning_rate(specification["schedule"], epoch))
+        learner.train()
+        lr = 0.05 * 0.1 ** ((epoch > 2) + (epoch > 4))
+        for start in range(0, 300, 32):
+            learner.step(fetch(training, plan, start, min(start + 32, 300)), {})
+            rows = plan.order[start : start + 32].tolist()
+            tops, lefts = (
+                plan.rows[0, start : start + 32].tolist(),
+                plan.columns[0, start : start + 32].tolist(),
+            )
+            crops = [pixels[i, t : t + 16, s : s + 16] for i, t, s in zip(rows, tops, lefts, strict=True)]
+            x = torch.tensor((np.stack(crops) - DIGITS["mean"]) / DIGITS["std"]).permute(0, 3, 1, 2)
+            y = torch.tensor(images.train_labels[rows])
+            z, soft = student(x)[0], teacher(x)[0] / 4
+            confidence = soft.softmax(1).max(1).values
+            weight = 2 * torch.sigmoid(0.6 * (confidence - confidence.mean()))
+            z.retain_grad()
+            kl = (soft.softmax(1) * (soft.log_softmax(1) - (z / 4).log_softmax(1))).sum(1).mean() * 16
+            gradient_kd = torch.autograd.grad(kl, z, retain_graph=True)[0]
+            scale = weight[:, None].repeat(1, 10)
+            scale[torch.arange(len(y)), y] = 1
+            gradient_ce = torch.autograd.grad(F.cross_entropy(z, y), z, retain_graph=True)[0]
+            total = gradient_ce + 0.5 * min(epoch / 4, 1) * gradient_kd * scale
+            gradients = torch.autograd.grad(z, list(student.parameters()), total)
+            with torch.no_grad():
+                for (name, p), g in zip(student.named_parameters(), gradients, strict=True):
+                    velocity[name] = 0.9 * velocity[name] + g + 1e-4 * p
+                    p -= lr * velocity[name]
+    for name, tensor in student.state_dict().items():
+        torch.testing.assert_close(learner.student.state_dict()[name], tensor, rtol=1e-9, atol=1e-11, msg=name)
+
+
+def test_gradient_scaling_leaves_values_and_the_targets_gradient_alone():
+    z = torch.randn(6, 10, generator=generator(0, "a")).requires_grad_()
+    teacher, target = 3 * torch.randn(6, 10, generator=generator(0, "b")), torch.arange(6)
+    parameters = {"K": 0.6, "SCALE": 2.0, "CENTRE": "batch_mean", "TEMPERATURE": "loss", "TARGET": "label"}
+    scaled = GradientScaling(parameters, temperature=4.0)(z, teacher, target)
+    assert torch.equal(scaled, z)
+    (gradient,) = torch.autograd.grad(scaled.sum(), z)
+    confidence = (teacher / 4).softmax(1).max(1).values
+    expected = (2 * torch.sigmoid(0.6 * (confidence - confidence.mean())))[:, None].repeat(1, 10)
+    expected[torch.arange(6), target] = 1
+    torch.testing.assert_close(gradient, expected)
+    parameters |= {"TARGET": "teacher", "CENTRE": 0.5, "TEMPERATURE": 1.0, "K": 2.0, "SCALE": 3.0}
+    factors = GradientScaling(parameters, temperature=4.0).factors(teacher, target)
+    assert torch.equal(factors.gather(1, teacher.argmax(1, keepdim=True)), torch.ones(6, 1))
+    other = 3 * torch.sigmoid(2 * (teacher.softmax(1).max(1).values - 0.5))
+    torch.testing.assert_close(
+        factors.min(1).values.maximum(factors.sum(1) - 1 - 8 * other), other, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_crops_and_flips_are_torchvisions(images):
+    resident = Resident.put(images.train_images, images.train_labels, DIGITS, "cpu", torch.float32, padding=4)
+    plan = epoch_plan(3, 1, 300, 2, {"crop_padding": 4, "flip": True})
+    batch = fetch(resident, plan, 290, 300)
+    assert len(batch.views) == 2 and 0 < plan.flips.float().mean() < 1
+    for view, (rows, columns, flips) in zip(batch.views, zip(*plan[1:], strict=True), strict=True):
+        for k in range(10):
+            image = transforms.to_tensor(images.train_images[batch.index[k]])
+            image = transforms.crop(transforms.pad(image, 4), int(rows[290 + k]), int(columns[290 + k]), 16, 16)
+            image = transforms.hflip(image) if flips[290 + k] else image
+            torch.testing.assert_close(view[k], transforms.normalize(image, DIGITS["mean"], DIGITS["std"]))
+
+
+def test_order_and_augmentation_are_functions_of_seed_and_epoch():
+    one, again, other = (epoch_plan(s, 5, 300, 1, DIGITS["augmentation"]) for s in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not torch.equal(one.order, other.order) and not torch.equal(one.rows, other.rows)
+    assert sorted(one.order.tolist()) == list(range(300)) and set(one.rows.flatten().tolist()) == set(range(9))
+
+
+class FeaturesAndModules(Method):
+    """A method of the kind on the roadmap: teacher features, an own module, two views, a schedule."""
+
+    needs = ("teacher_logits", "teacher_features")
+    views = 2
+
+    def __init__(self, hyperparameters, context):
+        super().__init__(hyperparameters, context)
+        student = context.student.features["feats"][-1].shape[1]
+        self.regressor = torch.nn.Conv2d(student, context.teacher.features["feats"][-1].shape[1], 1)
+
+    def schedule(self, epoch):
+        return {"ramp": epoch / 10}
+
+    def losses(self, student, teacher, batch, schedule):
+        hints = [
+            F.mse_loss(self.regressor(s.features["feats"][-1]), t.features["feats"][-1])
+            for s, t in zip(student, teacher, strict=True)
+        ]
+        return {"ce": F.cross_entropy(student[0].logits, batch.target), "hint": schedule["ramp"] * sum(hints)}
+
+
+def learners(specify, monkeypatch):
+    """A learner for every registered method, with and without scaling, and for the method above."""
+    for name, declared in components.methods().items():
+        teacher = TEACHER if declared["needs"] else None
+        for extra in ({}, {"GKD": {}}) if declared["temperature"] else ({},):
+            specification = specify(teacher=teacher, **{"DISTILLER.TYPE": name}, **extra)
+            yield Learner(specification, 300, teacher and build_network("resnet20", 10)), declared["views"]
+    monkeypatch.setattr("distillbench.engine.learner.build_method", lambda _, context: FeaturesAndModules({}, context))
+    yield Learner(specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD"}), 300, build_network("resnet20", 10)), 2
+
+
+def test_no_method_reads_a_value_back_inside_a_step(specify, images, monkeypatch):
+    """On the meta device `.item()`, `if tensor` and boolean masks raise."""
+    for learner, views in learners(specify, monkeypatch):
+        training, _ = put_images(specify(), images, torch.device("cpu"))
+        plan = epoch_plan(0, 1, 300, views, DIGITS["augmentation"])
+        for module in filter(None, (learner.student, learner.method, learner.teacher)):
+            module.to("meta")
+        learner.schedule = {name: value.to("meta") for name, value in learner.schedule.items()}
+        learner.train()
+        _, losses = learner.losses(fetch(training.to("meta"), plan.to("meta"), 0, 64))
+        sum(losses.values()).backward()
+        assert all(loss.shape == () for loss in losses.values()) and "ce" in losses
+
+
+def test_every_method_trains_its_student_and_modules_and_nothing_else(specify, images, monkeypatch):
+    for learner, views in learners(specify, monkeypatch):
+        training, _ = put_images(specify(), images, torch.device("cpu"))
+        frozen = learner.teacher and weights_digest(learner.teacher.state_dict())
+        before = {name: p.clone() for m in (learner.student, learner.method) for name, p in m.named_parameters()}
+        learner.set_epoch(1, 0.05)
+        learner.train()
+        plan = epoch_plan(0, 1, 300, views, DIGITS["augmentation"])
+        learner.step(fetch(training, plan, 0, 64), {})
+        after = {name: p for m in (learner.student, learner.method) for name, p in m.named_parameters()}
+        assert all(not torch.equal(before[name], after[name]) for name in before)
+        assert not learner.teacher or weights_digest(learner.teacher.state_dict()) == frozen
+
+
+def test_the_method_does_not_change_what_the_student_starts_from(specify):
+    with_method = Learner(specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD"}), 300, build_network("resnet8", 10))
+    assert weights_digest(with_method.student.state_dict()) == weights_digest(
+        Learner(specify(), 300).student.state_dict()
+    )
+    assert weights_digest(Learner(specify(seed=1), 300).student.state_dict()) != weights_digest(
+        with_method.student.state_dict()
+    )
+
+
+def test_a_logit_method_must_say_what_its_loss_is():
+    with pytest.raises(TypeError, match="distillation_loss"):
+        LogitMethod({}, None)
+
+
+KILLED = """
+import json, os, signal, sys
+import distillbench.files as files, distillbench.engine.weights as weights
+from distillbench.cli import main
+kill_at, where = int(sys.argv[1]), sys.argv[2]
+saves = 0
+replace = os.replace
+def counted(source, target):
+    global saves
+    if str(target).endswith("state.pt"):
+        saves += 1
+        if saves == kill_at and where == "during":  # the new state is aside, the old one in place
+            os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+    if str(target).endswith("state.pt") and saves == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.replace = counted
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("save", "where"),
+    [(2, "within"), (4, "boundary"), (5, "during")],
+    ids=["within an epoch", "at an epoch's end", "during a save"],
+)
+def test_a_killed_run_resumes_to_bit_identical_weights_and_history(specify, tmp_path, save, where):
+    """Three batches and the end of the epoch save a state each: the second is within, the fourth at the end."""
+    specification = specify()
+    (tmp_path / "spec.json").write_text(to_json(specification.as_file()))
+    command = ["train", "--spec", "spec.json", "--device", "cpu", "--save-seconds", "0", "--out"]
+    prepare = [sys.executable, "-m", "distillbench", "data", "digits"]
+    subprocess.run(prepare, cwd=tmp_path, check=True, capture_output=True)
+    killed = [sys.executable, "-c", KILLED, str(save), where, *command, "killed"]
+    assert subprocess.run(killed, cwd=tmp_path, capture_output=True).returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "record.json").exists()
+    for out in ("killed", "whole"):
+        subprocess.run(
+            [sys.executable, "-m", "distillbench", *command, out],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
+    for name in ("history.csv", "model.last.pt", "model.best.pt", "spec.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert not (tmp_path / "killed.work").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_anything_is_saved(specify, images, tmp_path):
+    with pytest.raises(RunFailed, match="epoch 1"):
+        learn(specify(**{"SOLVER.LR": 1e30}), images, tmp_path, save_seconds=0)
+    assert not (tmp_path / "out").exists()
+    assert "epoch 1" in (tmp_path / "work" / "failure.json").read_text()
+    if (tmp_path / "work" / "state.pt").exists():  # of the first step, whose loss was finite
+        assert all(v.isfinite() for v in load_tensors(tmp_path / "work" / "state.pt")["progress"]["sums"].values())
+
+
+def test_a_second_process_does_not_train_the_same_run(specify, images, tmp_path):
+    import fcntl
+
+    (tmp_path / "work").mkdir()
+    with open(tmp_path / "work" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process"):
+            learn(specify(), images, tmp_path)
+
+
+def test_a_missing_teacher_is_one_clear_line(specify, images, tmp_path):
+    with pytest.raises(UserError, match="no such file") as error:
+        learn(specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD"}), images, tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_pickle_is_not_executed(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'executed'}",)
+
+    torch.save({"model": Harmful()}, tmp_path / "model.pt")
+    with pytest.raises(UserError, match="not a readable weights file"):
+        load_tensors(tmp_path / "model.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_finished_run_leaves_its_files_and_nothing_in_flight(specify, images, tmp_path):
+    out = learn(specify(), images, tmp_path)
+    assert {p.name for p in out.iterdir()} == {
+        "spec.json",
+        "record.json",
+        "history.csv",
+        "model.best.pt",
+        "model.last.pt",
+    }
+    assert not (tmp_path / "work").exists()
+    lines = (out / "history.csv").read_text().splitlines()
+    assert len(lines) == 3 and lines[0].startswith("epoch,lr,train_loss,train_loss_ce,train_top1")
+
+
+def test_an_output_holds_the_published_features():
+    for name in components.networks():
+        with torch.device("meta"):
+            output = Output(*build_network(name, 10)(torch.empty(2, 3, 32, 32)))
+        assert output.logits.shape == (2, 10) and set(output.features) == {
+            "feats",
+            "preact_feats",
+            "pooled_feat",
+        }

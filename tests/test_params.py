@@ -1,0 +1,371 @@
+"""A params file with a fault: exit code 2 and one line that names the file, the key and the remedy."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distillbench.cli import main
+from distillbench.config.resolve import parse_overrides
+from distillbench.config.schema import all_keys
+from distillbench.config.suite import load_suite
+from distillbench.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = yaml.safe_load((ROOT / "params" / "demo.yaml").read_text(encoding="utf-8"))
+REMEDIES = ("did you mean", "valid:", "expected", "must be", "must increase", "remove", "write", "needs", "save")
+KEYS = sorted(all_keys())
+SECTION_KEYS = ("DATASET.TYPE", "DISTILLER.TEACHER", "DISTILLER.STUDENT")  # set by other sections
+OUT_OF_RANGE = {
+    key: bound
+    for key, schema in all_keys().items()
+    for bound in [
+        schema.minimum - 1 if schema.minimum is not None else None,
+        schema.above,
+        schema.maximum + 1 if schema.maximum is not None else None,
+    ]
+    if bound is not None
+}
+
+
+def write(folder, content, name="bad"):
+    """Write a params file (bytes, text or a mapping) and return the project's folder."""
+    path = folder / "params" / f"{name}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    if isinstance(content, dict):
+        content = yaml.safe_dump(content, sort_keys=False)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def changed(**sections):
+    """The demo with other sections; None leaves one out."""
+    content = copy.deepcopy(DEMO) | sections
+    return {section: value for section, value in content.items() if value is not None}
+
+
+def with_rows(**rows):
+    return changed(methods={name.replace("_", "-"): row for name, row in rows.items()})
+
+
+def check_line(code, out, err, *parts):
+    assert (code, out) == (2, "")
+    assert err.endswith("\n") and len(err.splitlines()) == 1, err
+    assert "Traceback" not in err
+    for part in ("params/bad.yaml", *parts):
+        assert part in err
+    assert any(remedy in err for remedy in REMEDIES), f"no remedy: {err}"
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capsys):
+    """refused(content, *parts): `plan bad` ends as it should for a fault, with these parts in its line."""
+
+    def check(content, *parts):
+        monkeypatch.chdir(write(tmp_path, content))
+        code = main(["plan", "bad"])
+        check_line(code, *capsys.readouterr(), *parts)
+        assert not (tmp_path / "results").exists()
+
+    return check
+
+
+def ids(folder, content, row=None):
+    """Run ids of the students of a suite, or of one row."""
+    suite = load_suite("bad", write(folder, content))
+    return [c.specification.id for c in suite.cells if c.role != "teacher" and row in (None, c.row)]
+
+
+def one_row(row, **sections):
+    """A suite of one row and one pair."""
+    return changed(methods={"row": row}, pairs=[{"teacher": "resnet20", "student": "resnet8"}], **sections)
+
+
+def wrong_value(key):
+    schema = all_keys()[key]
+    if isinstance(schema.default, str) and not schema.choices:
+        return 7
+    return [True] if schema.choices else "several"
+
+
+# Every key of the schema
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_unknown_key_is_refused(refused, key):
+    refused(changed(base={f"{key}_X": 1}), f"base.{key}_X", "unknown key")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_misspelt_key_gets_a_suggestion(refused, key):
+    node, dot, leaf = key.rpartition(".")
+    misspelt = node + dot + leaf[:-1] if len(leaf) > 1 else key[1:]
+    refused(changed(base={misspelt: all_keys()[key].default}), f"base.{misspelt}", "did you mean")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_wrong_type_is_refused(refused, key):
+    refused(changed(base={key: wrong_value(key)}), f"base.{key}", "expected")
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if all_keys()[key].choices])
+def test_unknown_choice_is_refused(refused, key):
+    refused(changed(base={key: "nonsense"}), f"base.{key}", "valid:")
+
+
+@pytest.mark.parametrize("key", sorted(OUT_OF_RANGE))
+def test_out_of_range_is_refused(refused, key):
+    value = OUT_OF_RANGE[key]
+    value = [value] if isinstance(all_keys()[key].default, (list, tuple)) else value
+    refused(changed(base={key: value}), f"base.{key}", "must be")
+
+
+@pytest.mark.parametrize("key", SECTION_KEYS)
+def test_key_of_another_section_is_refused(refused, key):
+    refused(changed(base={key: "digits"}), f"base.{key}", "is set by")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), True, None, ""])
+def test_what_is_no_number_is_refused(refused, value):
+    refused(changed(base={"SOLVER.LR": value}), "base.SOLVER.LR", "expected number")
+
+
+def test_stages_must_increase(refused):
+    refused(changed(base={"SOLVER.LR_DECAY_STAGES": [5, 3]}), "base.SOLVER.LR_DECAY_STAGES", "must increase")
+
+
+# Missing
+
+
+@pytest.mark.parametrize("section", ["dataset", "seeds", "pairs", "methods"])
+def test_missing_section_is_named(refused, section):
+    refused(changed(**{section: None}), f": {section}: is missing")
+
+
+def test_missing_method_type_is_named(refused):
+    refused(with_rows(KD={"KD.TEMPERATURE": 4}), "methods.KD", "DISTILLER.TYPE is missing")
+
+
+@pytest.mark.parametrize("side", ["teacher", "student"])
+def test_missing_network_is_named(refused, side):
+    pair = {"teacher": "resnet20", "student": "resnet8"}
+    del pair[side]
+    refused(changed(pairs=[pair]), f"pairs[0].{side}", "is missing")
+
+
+# Names and sections
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (changed(method={}), ("method", "did you mean methods?")),
+        (changed(dataset="digit"), ("dataset", "did you mean digits?")),
+        (changed(pairs=[{"teacher": "resnet21", "student": "resnet8"}]), ("pairs[0].teacher", "did you mean")),
+        (changed(pairs=[{"teacher": "resnet20", "student": "resnt8"}]), ("pairs[0].student", "did you mean")),
+        (changed(pairs=[DEMO["pairs"][0]] * 2), ("pairs", "expected")),
+        (with_rows(KD={"DISTILLER.TYPE": "KDD"}), ("methods.KD.DISTILLER.TYPE", "did you mean KD?")),
+        (with_rows(KD={"DISTILLER.TYPE": "KD", "SOLVER.TRAINER": "bas"}), ("SOLVER.TRAINER", "did you mean base?")),
+        (with_rows(Teacher={"DISTILLER.TYPE": "NONE"}), ("methods.Teacher", "expected")),
+        (changed(seeds=[0, 0]), ("seeds", "expected")),
+        (changed(seeds=[-1]), ("seeds", "expected")),
+        (changed(seeds=3), ("seeds", "expected")),
+        (changed(teacher_seed="same"), ("teacher_seed", "expected fixed or matched")),
+        (changed(teachers={"checkpoint": "first"}), ("teachers.checkpoint", "expected last or best")),
+        (changed(teachers={"seed": "0"}), ("teachers.seed", "expected an integer")),
+        (changed(teachers={"DISTILLER.TYPE": "KD"}), ("teachers.DISTILLER.TYPE", "remove")),
+        (changed(teachers=[]), ("teachers", "expected")),
+        (changed(base=[]), ("base", "expected")),
+        (changed(methods={}), ("methods", "expected")),
+        (changed(methods={"KD": "KD"}), ("methods.KD", "expected")),
+        (changed(base={"SOLVER": 3}), ("base.SOLVER", "is a node, expected")),
+        (changed(base={"SOLVR": {"LR": 3}}), ("base.SOLVR", "did you mean SOLVER?")),
+        (changed(sweep=[]), ("sweep", "expected")),
+        (changed(sweep={"KD.TEMPERATURE": 4}), ("sweep.KD.TEMPERATURE", "expected")),
+        (changed(sweep={"KD.TEMPERATUR": [4]}), ("sweep.KD.TEMPERATUR", "did you mean")),
+        (changed(sweep={"KD.TEMPERATURE": [0]}), ("sweep.KD.TEMPERATURE", "must be > 0")),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_fault_in_a_section_is_named(refused, content, parts):
+    if parts[0] == "methods.Teacher":
+        pytest.importorskip("yaml")
+    refused(content, *parts)
+
+
+@pytest.mark.parametrize("reference", ["like", "control"])
+def test_reference_to_an_unknown_row_is_refused(refused, reference):
+    refused(
+        with_rows(KD={"DISTILLER.TYPE": "KD"}, other={"DISTILLER.TYPE": "KD", reference: "KDD"}),
+        f"methods.other.{reference}",
+        "did you mean KD?",
+    )
+
+
+@pytest.mark.parametrize("reference", ["like", "control"])
+def test_reference_to_the_row_itself_is_refused(refused, reference):
+    rows = {"NONE": {"DISTILLER.TYPE": "NONE"}, "KD": {"DISTILLER.TYPE": "KD", reference: "KD"}}
+    refused(changed(methods=rows), f"methods.KD.{reference}")
+
+
+def test_circular_like_is_refused(refused, capsys):
+    rows = {"a": {"DISTILLER.TYPE": "KD", "like": "b"}, "b": {"like": "a"}}
+    with pytest.raises(AssertionError, match="no remedy"):  # the circle itself is what is to be changed
+        refused(changed(methods=rows), "methods.a.like", "a -> b -> a")
+
+
+def test_key_that_a_row_does_not_read_is_refused(refused):
+    refused(with_rows(NONE={"DISTILLER.TYPE": "NONE", "KD.WARMUP": 1}), "methods.NONE.KD.WARMUP", "remove it")
+
+
+def test_scaling_a_method_without_distillation_loss_is_refused(refused):
+    refused(with_rows(NONE={"DISTILLER.TYPE": "NONE", "GKD": {}}), "methods.NONE.GKD", "remove GKD")
+
+
+def test_sweep_over_a_key_that_no_row_reads_is_refused(refused):
+    content = one_row({"DISTILLER.TYPE": "NONE"}, sweep={"KD.TEMPERATURE": [1, 2]})
+    refused(content, "sweep.KD.TEMPERATURE", "is read by no row; remove it")
+
+
+def test_dotted_and_nested_twice_is_refused(refused):
+    refused(changed(base={"SOLVER": {"LR": 0.1}, "SOLVER.LR": 0.1}), "base.SOLVER.LR", "stands twice", "remove one")
+
+
+# Strict YAML
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("seeds: [0]\nseeds: [1]\n", ("line 2", "'seeds'", "stands twice", "remove one")),
+        ("methods:\n  NO: {DISTILLER.TYPE: NONE}\n", ("line 2", "key NO as False", 'write "NO" in quotes')),
+        ("methods:\n  on: {DISTILLER.TYPE: NONE}\n", ("line 2", "key on as True", 'write "on" in quotes')),
+        ("methods:\n  2019: {DISTILLER.TYPE: KD}\n", ("line 2", "key 2019 as 2019", "in quotes")),
+        (b"dataset: digits\nmethods: \xff\n", ("not UTF-8", "byte 25", "save the file as UTF-8")),
+        ("- dataset\n", ("expected a mapping", "found list")),
+        ("", ("expected a mapping", "found NoneType")),
+        ("digits\n", ("expected a mapping", "found str")),
+    ],
+    ids=["twice", "NO", "on", "number", "utf8", "list", "empty", "text"],
+)
+def test_yaml_that_would_be_read_otherwise_is_refused(refused, content, parts):
+    refused(content, *parts)
+
+
+@pytest.mark.parametrize("text", ["seeds: [0, 1\n", "a: b: c\n", "a:\n\t- b\n", "a: *nothing\n", "a: \x00\n"])
+def test_invalid_yaml_is_one_line(tmp_path, monkeypatch, capsys, text):
+    monkeypatch.chdir(write(tmp_path, text))
+    assert main(["plan", "bad"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert "params/bad.yaml" in err and "not valid YAML" in err and "check indentation" in err
+
+
+def test_a_directory_is_not_a_params_file(tmp_path, monkeypatch, capsys):
+    (tmp_path / "params" / "bad.yaml").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "bad"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1 and "params/bad.yaml: cannot be read" in err
+
+
+def test_unknown_suite_gets_a_suggestion(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(write(tmp_path, DEMO, "demo"))
+    assert main(["plan", "dmeo"]) == 2
+    assert "did you mean demo?" in capsys.readouterr().err
+
+
+def test_overrides_are_checked_like_files():
+    assert parse_overrides(["SOLVER.LR", "1e-2"]).values == {"SOLVER.LR": 0.01}
+    with pytest.raises(UserError, match=r"command line\.SOLVER\.LRR: unknown key .* did you mean SOLVER\.LR\?"):
+        parse_overrides(["SOLVER.LRR", "1"])
+    with pytest.raises(UserError, match="has no value"):
+        parse_overrides(["SOLVER.LR"])
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (changed(base={"SOLVER.LRR": 1}), "base.SOLVER.LRR"),
+        (changed(seeds=None), "seeds"),
+        ("seeds: [0]\nseeds: [1]\n", "seeds"),
+    ],
+    ids=["unknown", "missing", "twice"],
+)
+def test_process_ends_with_code_2_and_one_line(tmp_path, content, part):
+    command = [sys.executable, "-m", "distillbench", "plan", "bad"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        command, cwd=write(tmp_path, content), env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    check_line(done.returncode, done.stdout, done.stderr, part)
+
+
+# What a right file means
+
+
+@pytest.mark.parametrize("value", [4, 4.0, "4", "4.0", "4e0"])
+def test_spelling_of_a_number_does_not_rename_a_run(tmp_path, value):
+    row = {"DISTILLER.TYPE": "KD", "KD.TEMPERATURE": 4}
+    assert ids(tmp_path, one_row({**row, "KD.TEMPERATURE": value})) == ids(tmp_path, one_row(row))
+
+
+def test_exponent_that_yaml_reads_as_text_is_a_number(tmp_path):
+    text = "dataset: digits\nseeds: [0]\npairs: [{teacher: resnet20, student: resnet8}]\nbase: {SOLVER.LR: %s}\n"
+    text += "methods: {NONE: {DISTILLER.TYPE: NONE}}\n"
+    assert isinstance(yaml.safe_load("1e-2"), str)
+    assert ids(tmp_path, text % "1e-2") == ids(tmp_path, text % "0.01") != ids(tmp_path, text % "0.02")
+
+
+def test_dotted_and_nested_spelling_are_the_same(tmp_path):
+    nested = one_row({"DISTILLER": {"TYPE": "KD"}, "KD": {"LOSS": {"CE_WEIGHT": 0.5}}})
+    assert ids(tmp_path, nested) == ids(tmp_path, one_row({"DISTILLER.TYPE": "KD", "KD.LOSS.CE_WEIGHT": 0.5}))
+
+
+def test_sweep_expands_rows_and_their_controls(tmp_path):
+    rows = {
+        "NONE": {"DISTILLER.TYPE": "NONE"},
+        "KD": {"DISTILLER.TYPE": "KD", "control": "NONE"},
+        "KD+GKD": {"like": "KD", "GKD": {}, "control": "KD"},
+    }
+    content = changed(seeds=[0], methods=rows, sweep={"KD.TEMPERATURE": [2, "4"], "GKD.K": [0.5, 1]})
+    suite = load_suite("bad", write(tmp_path, content))
+    expected = {"NONE": "", "KD KD.TEMPERATURE=2": "NONE", "KD KD.TEMPERATURE=4": "NONE"} | {
+        f"KD+GKD KD.TEMPERATURE={t} GKD.K={k}": f"KD KD.TEMPERATURE={t}" for t in (2, 4) for k in ("0.5", "1")
+    }
+    assert {c.row: c.control for c in suite.cells if c.role != "teacher"} == expected
+    for cell in suite.cells:
+        if cell.row.endswith("GKD.K=0.5"):
+            assert cell.specification["gradient_scaling"]["parameters"]["K"] == 0.5
+
+
+def test_gradient_kd_is_kd_with_scaling_and_the_repository_defaults(tmp_path):
+    parameters = {"TEMPERATURE": 4, "LOSS": {"CE_WEIGHT": 1, "KD_WEIGHT": 1}, "WARMUP": 20}
+    written_out = one_row({"DISTILLER.TYPE": "KD", "KD": parameters, "GKD": {}})
+    assert ids(tmp_path, one_row({"DISTILLER.TYPE": "GradientKD"})) == ids(tmp_path, written_out)
+
+
+def test_gkd_defaults_fill_kd_and_its_unused_weight_is_noted(tmp_path):
+    row = {"DISTILLER.TYPE": "KD", "DEFAULTS": "gkd"}
+    (cell,) = [c for c in load_suite("bad", write(tmp_path, one_row(row, seeds=[0]))).cells if c.role != "teacher"]
+    expected = {"TEMPERATURE": 1.0, "LOSS.CE_WEIGHT": 1.0, "LOSS.KD_WEIGHT": 1.0, "WARMUP": 20}
+    assert cell.specification["method"]["parameters"] == expected and cell.notes == ()
+    suite = load_suite("bad", write(tmp_path, one_row({**row, "KD.LOSS.KD_WEIGHT": 0.5}, seeds=[0])))
+    weighted = suite.cells[-1]
+    assert weighted.specification.id == cell.specification.id
+    assert weighted.notes == ("KD.LOSS.KD_WEIGHT 0.5 has no effect in the GKD repository; 1 is used",)
+    assert suite.sources()[weighted.specification.id]["notes"] == list(weighted.notes)
+
+
+def test_matched_teachers_have_their_students_seed(tmp_path):
+    fixed = load_suite("bad", write(tmp_path, DEMO))
+    matched = load_suite("bad", write(tmp_path, changed(teacher_seed="matched")))
+    assert {c.seed for c in fixed.cells if c.role == "teacher"} == {0}
+    assert sorted(c.seed for c in matched.cells if c.role == "teacher") == [0, 0, 1, 1, 2, 2]
+    for cell in matched.cells:
+        if cell.role == "distilled":
+            assert f"/s{cell.seed}-" in cell.specification.teacher_id

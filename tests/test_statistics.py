@@ -1,0 +1,225 @@
+"""Intervals that keep their promise, and a table that says what was run."""
+
+import csv
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from distillbench.reporting import statistics
+from distillbench.reporting.statistics import (
+    paired_difference,
+    pooled_difference,
+    standard_deviation,
+    t_interval,
+)
+from distillbench.reporting.tables import POOLED, build_table, to_csv, to_latex, to_markdown
+
+REPETITIONS = 10_000
+
+
+@pytest.fixture
+def quick_quantile(monkeypatch):
+    """The same t quantiles, computed once: scipy takes most of a simulation's time."""
+    known = {df: stats.t.ppf(0.975, df) for df in (1, 2, 3, 4, 9)}
+
+    class Quantile:
+        @staticmethod
+        def ppf(_, df):
+            return known[df]
+
+    monkeypatch.setattr(statistics.stats, "t", Quantile)
+
+
+def draw(rng, seeds, pairs, truth, shared_control):
+    """[(treated, control)] by seed: an effect of the seed on all runs, one on all differences, and noise."""
+    seed_effect, difference_effect = rng.normal(0, 2, seeds), rng.normal(0, 0.5, seeds)
+    control = seed_effect + rng.normal(0, 1, seeds)
+    drawn = []
+    for _ in range(pairs):
+        if not shared_control:
+            control = seed_effect + rng.normal(0, 1, seeds)
+        treated = truth + seed_effect + difference_effect + rng.normal(0, 1, seeds)
+        drawn.append((dict(enumerate(treated)), dict(enumerate(control))))
+    return drawn
+
+
+def covered(intervals, truth):
+    return np.mean([interval.low <= truth <= interval.high for interval in intervals])
+
+
+# Simulation
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("shared_control", [True, False])
+def test_intervals_cover_the_truth_in_95_percent(quick_quantile, seeds, shared_control):
+    rng, truth = np.random.default_rng(seeds), 0.7
+    drawn = [draw(rng, seeds, 3, truth, shared_control) for _ in range(REPETITIONS)]
+    assert covered([paired_difference(*pairs[0]) for pairs in drawn], truth) == pytest.approx(0.95, abs=0.01)
+    assert covered([pooled_difference(pairs) for pairs in drawn], truth) == pytest.approx(0.95, abs=0.01)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_two_copies_of_a_method_are_rarely_told_apart(quick_quantile, seeds):
+    rng = np.random.default_rng(10 + seeds)
+    drawn = [draw(rng, seeds, 2, 0.0, True) for _ in range(REPETITIONS)]
+    assert 1 - covered([paired_difference(*pairs[0]) for pairs in drawn], 0) <= 0.06
+    assert 1 - covered([pooled_difference(pairs) for pairs in drawn], 0) <= 0.06
+
+
+def test_pooling_independent_pairs_narrows_the_interval(quick_quantile):
+    rng = np.random.default_rng(20)
+    single, pooled = [], []
+    for _ in range(500):
+        noise = rng.normal(0, 1, (4, 2, 5))
+        pairs = [(dict(enumerate(treated)), dict(enumerate(control))) for treated, control in noise]
+        single += [i.high - i.low for i in (paired_difference(*pair) for pair in pairs)]
+        interval = pooled_difference(pairs)
+        pooled.append(interval.high - interval.low)
+    assert np.mean(pooled) < 0.6 * np.mean(single)  # 1 / sqrt(4 pairs), and some Monte-Carlo error
+
+
+# Exact values
+
+
+def test_interval_is_students():
+    values = [1.0, 2.0, 4.0]
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert t_interval(values) == pytest.approx((3, np.mean(values), low, high))
+
+
+def test_shared_seed_effects_cancel():
+    assert paired_difference({0: 10.0, 1: 20.0, 2: 30.0}, {0: 9.0, 1: 19.0, 2: 29.0}) == (3, 1.0, 1.0, 1.0)
+
+
+def test_unbalanced_seeds_are_compared_where_both_have_one():
+    interval = paired_difference({0: 2.0, 1: 4.0, 7: 99.0}, {1: 1.0, 0: 1.0, 5: 0.0})
+    assert (interval.n, interval.mean) == (2, 2.0)
+    pooled = pooled_difference([({0: 2.0, 1: 4.0}, {0: 1.0, 1: 1.0}), ({0: 5.0}, {0: 2.0, 1: 0.0})])
+    assert (pooled.n, pooled.mean) == (1, 2.0)
+
+
+@pytest.mark.parametrize("interval", [t_interval([1.5]), paired_difference({3: 2.5}, {3: 1.0})])
+def test_one_seed_gives_a_mean_and_no_interval(interval):
+    assert (interval.n, interval.mean) == (1, 1.5)
+    assert np.isnan(interval.low) and np.isnan(interval.high)
+    assert np.isnan(standard_deviation([1.5]))
+
+
+@pytest.mark.parametrize("interval", [t_interval([]), paired_difference({0: 1.0}, {1: 1.0}), pooled_difference([])])
+def test_no_common_seed_gives_nothing(interval):
+    assert interval.n == 0 and np.isnan(interval.mean)
+
+
+# Tables
+
+PAIRS = ("resnet20-resnet8", "wrn_16_2-resnet8")
+ROWS = [("KD_2019", "distilled", "NONE"), ("NONE", "student", ""), ("Teacher", "teacher", "")]
+
+
+def example(seeds=(0, 1, 2)):
+    """index and metrics of a complete suite, as in its CSV files; the distilled row stands first."""
+    rng, cells, metrics = np.random.default_rng(1), [], []
+    for row, role, control in ROWS:
+        for pair in PAIRS:
+            for seed in (0,) if role == "teacher" else seeds:
+                cells.append((row, role, control, pair, *pair.split("-"), seed, f"digits/{pair}/{row}/s{seed}"))
+                for checkpoint in ("last", "best"):
+                    metrics.append((cells[-1][-1], checkpoint, "top1", 80 + rng.normal()))
+                    metrics.append((cells[-1][-1], checkpoint, "top5", 99.0))
+    index = pd.DataFrame(cells, columns=["row", "role", "control", "pair", "teacher", "student", "seed", "run"])
+    return index, pd.DataFrame(metrics, columns=["run", "checkpoint", "metric", "value"])
+
+
+def without(metrics, *runs):
+    return metrics[~metrics["run"].isin(runs)]
+
+
+def test_teacher_and_student_stand_first():
+    assert build_table("demo", *example()).rows == ["Teacher", "NONE", "KD_2019"]
+
+
+def test_complete_table_has_no_banner():
+    table = build_table("demo", *example())
+    assert (table.banner, table.runs, table.finished) == ("", 14, 14)
+    assert "PARTIAL" not in to_markdown(table) + to_latex(table)
+
+
+def test_missing_runs_are_announced():
+    index, metrics = example()
+    table = build_table("demo", index, without(metrics, "digits/resnet20-resnet8/KD_2019/s1"))
+    assert table.banner == "PARTIAL: 13 of 14 runs"
+    assert table.banner in to_markdown(table) and table.banner in to_latex(table)
+    entry = table.entries["KD_2019", PAIRS[0]]
+    assert (entry.planned, entry.attempted, len(entry.last), entry.difference.n) == (3, 2, 2, 2)
+    assert table.pooled["KD_2019"].n == 2
+
+
+def test_failed_runs_count_as_attempted_and_are_explained():
+    index, metrics = example()
+    run, reason = "digits/wrn_16_2-resnet8/KD_2019/s2", "loss is not finite in epoch 3"
+    table = build_table("demo", index, without(metrics, run), {run: reason})
+    entry = table.entries["KD_2019", PAIRS[1]]
+    assert (entry.attempted, len(entry.last), entry.failures) == (3, 2, (f"s2: {reason}",))
+    assert "(2/3) [1]" in to_markdown(table) and f"[1] failed: KD_2019, {PAIRS[1]}, s2: {reason}" in to_markdown(table)
+    assert reason in to_latex(table) and reason in to_csv(table)
+
+
+def test_row_that_failed_everywhere_is_shown():
+    index, metrics = example(seeds=(0,))
+    runs = [run for run in index["run"] if "KD_2019" in run]
+    text = to_markdown(build_table("demo", index, without(metrics, *runs), dict.fromkeys(runs, "reason")))
+    assert text.count("failed (0/1)") == 2
+
+
+def test_suite_without_any_result_has_a_table():
+    index, metrics = example()
+    table = build_table("demo", index, metrics.iloc[:0])
+    assert table.banner == "PARTIAL: 0 of 14 runs"
+    for text in (to_markdown(table), to_latex(table), to_csv(table)):
+        assert "nan" not in text
+
+
+def test_row_without_control_prints_no_difference():
+    table = build_table("demo", *example())
+    for row in ("Teacher", "NONE"):
+        assert row not in table.pooled and table.entries[row, PAIRS[0]].difference is None
+        (line,) = [line for line in to_markdown(table).splitlines() if line.startswith(f"| {row} ")]
+        assert "[" not in line and " vs " not in line
+
+
+def test_one_seed_prints_neither_spread_nor_interval():
+    (line,) = [
+        line
+        for line in to_markdown(build_table("demo", *example(seeds=(0,)))).splitlines()
+        if line.startswith("| KD_2019")
+    ]
+    assert "±" not in line and "[" not in line and "nan" not in line and "vs NONE" in line
+
+
+def test_all_formats_hold_the_same_numbers():
+    table = build_table("demo", *example())
+    numbers = re.compile(r"[+-]?\d+\.\d\d")
+    markdown = [line for line in to_markdown(table).splitlines() if line.startswith(("| Teacher", "| NONE", "| KD"))]
+    latex = to_latex(table).split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    assert [numbers.findall(line) for line in markdown] == [numbers.findall(line) for line in latex]
+    records = list(csv.DictReader(io.StringIO(to_csv(table))))
+
+    def texts(record):
+        signed = ("difference_mean", "difference_low", "difference_high")
+        found = [f"{float(record[key]):.2f}" for key in ("last_mean", "last_sd", "best_mean") if record[key]]
+        return found + [f"{float(record[key]):+.2f}" for key in signed if record[key]]
+
+    for row, line in zip(table.rows, markdown, strict=True):
+        ordered = [r for pair in (*PAIRS, POOLED) for r in records if (r["row"], r["pair"]) == (row, pair)]
+        assert [text for record in ordered for text in texts(record)] == numbers.findall(line)
+
+
+def test_latex_escapes_what_it_must():
+    body = to_latex(build_table("demo_2", *example()))
+    assert r"KD\_2019" in body and r"wrn\_16\_2-resnet8" in body and r"demo\_2" in body
+    assert not re.search(r"(?<!\\)_", body) and "±" not in body and not re.search(r"(?<!\\)%(?! needs)", body)

@@ -1,0 +1,288 @@
+"""The workflow in a temporary copy of the project, with a suite of five short runs."""
+
+import csv
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("Snakefile", "workflow", "src", "params", "profiles", "environment.yml", ".gitignore")
+GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
+SMALL = """\
+dataset: digits
+seeds: [0, 1]
+base: {SOLVER: {EPOCHS: 1, BATCH_SIZE: 100, LR: 0.05, LR_DECAY_STAGES: [1]}}
+teachers: {SOLVER: {EPOCHS: 1, LR: 0.1}}
+pairs: [{teacher: resnet8, student: resnet8}]
+methods:
+  NONE: {DISTILLER.TYPE: NONE}
+  KD: {DISTILLER.TYPE: KD, KD: {TEMPERATURE: 4}, control: NONE}
+"""
+REPORTS = [f"tables/main.{ending}" for ending in ("csv", "md", "tex")]
+REPORTS += [f"figures/accuracy.{ending}" for ending in ("pdf", "png")]
+
+
+class Project:
+    """A copy of the project at `path`."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def call(self, *command):
+        path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+        env = os.environ | {"PYTHONPATH": str(self.path / "src"), "PATH": path}
+        return subprocess.run(command, cwd=self.path, env=env, capture_output=True, text=True, timeout=300)
+
+    def snakemake(self, *arguments):
+        return self.call(sys.executable, "-m", "snakemake", "--profile", "profiles/local", *arguments)
+
+    def build(self, *config):
+        """Run the workflow, successfully; returns {rule: wildcards of its jobs}."""
+        return jobs(succeeded(self.snakemake("--config", *(config or ["suite=small"]))))
+
+    def plan(self, *config):
+        """The same, dry."""
+        return jobs(succeeded(self.snakemake("-n", "--config", *(config or ["suite=small"]))))
+
+    def trained(self):
+        """{run id: when its record was written}"""
+        runs = self.path / "results/runs"
+        return {
+            path.parent.relative_to(runs).as_posix(): path.stat().st_mtime_ns
+            for path in runs.rglob("record.json")
+        }
+
+    def files(self, *folders):
+        """{path: (content, time of change)}"""
+        paths = [path for folder in folders for path in (self.path / folder).rglob("*") if path.is_file()]
+        return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
+
+    def rows(self, file):
+        with open(self.path / file, newline="") as lines:
+            return list(csv.DictReader(lines))
+
+    def index(self):
+        """{run id: (row, seed)}, a teacher's row being Teacher."""
+        return {
+            row["run"]: (row["row"], int(row["seed"])) for row in self.rows("results/suites/small/index.csv")
+        }
+
+    def edit(self, old, new, file="params/small.yaml"):
+        text = (self.path / file).read_text()
+        assert text.count(old) == 1
+        (self.path / file).write_text(text.replace(old, new))
+
+    def add(self, text, file="params/small.yaml"):
+        with open(self.path / file, "a") as stream:
+            stream.write(text)
+
+    def git_status(self):
+        return succeeded(self.call("git", "status", "--porcelain"))
+
+
+def succeeded(result):
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output
+    return output
+
+
+def jobs(output):
+    """{rule: set of the wildcards of its jobs} that Snakemake names in its output."""
+    found = {}
+    for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", output, re.MULTILINE):
+        wildcards = re.search(r"^    wildcards: \w+=(\S+)", block, re.MULTILINE)
+        found.setdefault(rule, set()).add(wildcards[1] if wildcards else "")
+    return found
+
+
+def new_project(path):
+    path.mkdir()
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(ROOT / name, path / name)
+    (path / "params/small.yaml").write_text(SMALL)
+    project = Project(path)
+    for command in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "start")):
+        succeeded(project.call(*GIT, *command))
+    return project
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A project without results."""
+    return new_project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    project = new_project(tmp_path_factory.mktemp("workflow") / "project")
+    assert len(project.build()["train"]) == 5
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    """A project whose suite `small` is done."""
+    return Project(shutil.copytree(finished.path, tmp_path / "project", symlinks=True))
+
+
+def names(project, runs):
+    return {project.index()[run] for run in runs}
+
+
+def test_the_default_target_is_reached_and_git_stays_clean(project):
+    assert all((project.path / "reports/small" / name).stat().st_size for name in REPORTS)
+    rows = project.rows("reports/small/tables/main.csv")
+    assert rows and {row["n"] for row in rows if row["row"] != "Teacher"} == {"2"}
+    assert len(project.trained()) == 5
+    assert project.git_status() == ""
+
+
+def test_a_dry_run_leaves_git_clean_and_nothing_trained(fresh):
+    planned = fresh.plan()
+    assert len(planned["train"]) == len(planned["predict"]) == len(planned["metrics"]) == 5
+    assert planned["tables"] == planned["figures"] == {"small"}
+    assert fresh.git_status() == ""
+    assert not fresh.trained()
+
+
+def test_a_second_call_does_nothing(project):
+    before = project.files("results/runs", "results/suites", "reports")
+    output = succeeded(project.snakemake("--config", "suite=small"))
+    assert "Nothing to be done" in output
+    assert project.files("results/runs", "results/suites", "reports") == before
+
+
+def test_an_edited_value_trains_the_affected_runs_and_reverting_none(project):
+    project.edit("TEMPERATURE: 4", "TEMPERATURE: 3")
+    planned = project.plan()["train"]
+    assert names(project, planned) == {("KD", 0), ("KD", 1)}
+    assert not planned & set(project.trained())
+    project.edit("TEMPERATURE: 3", "TEMPERATURE: 4")
+    assert not {"train", "predict", "metrics"} & set(project.plan())
+
+
+def test_an_added_method_trains_only_what_is_new(project):
+    project.add("  KD2: {like: KD, KD.TEMPERATURE: 2, control: NONE}\n")
+    assert names(project, project.plan()["train"]) == {("KD2", 0), ("KD2", 1)}
+
+
+def test_an_added_seed_trains_only_what_is_new(project):
+    project.edit("seeds: [0, 1]", "seeds: [0, 1, 2]")
+    assert names(project, project.plan()["train"]) == {("NONE", 2), ("KD", 2)}
+
+
+def test_an_added_seed_without_the_teachers_weights_trains_the_teacher_but_no_old_student(project):
+    before = project.trained()
+    teacher = next(run for run, (row, _) in project.index().items() if row == "Teacher")
+    (project.path / "results/runs" / teacher / "model.last.pt").unlink()
+    assert "train" not in project.plan(), "a missing checkpoint alone is no reason to train"
+    project.edit("seeds: [0, 1]", "seeds: [0, 1, 2]")
+    project.build()
+    after = project.trained()
+    changed = {run for run in after if before.get(run) != after[run]}
+    assert names(project, changed) == {("Teacher", 0), ("NONE", 2), ("KD", 2)}
+
+
+def test_two_names_of_one_specification_train_once(fresh):
+    fresh.add("  same: {like: KD, control: NONE}\n")
+    assert len(fresh.plan()["train"]) == 5
+
+
+def test_two_suites_share_runs_and_leave_each_others_files_alone(project):
+    small = project.files("results/suites/small", "reports/small", "results/runs", "results/specs")
+    row = "  KD2: {like: KD, KD.TEMPERATURE: 2, control: NONE}\n"
+    (project.path / "params/other.yaml").write_text(SMALL.replace("seeds: [0, 1]", "seeds: [0]") + row)
+    done = project.build("suite=other")
+    assert len(done["train"]) == 1
+    assert {row["row"] for row in project.rows("reports/other/tables/main.csv")} >= {"NONE", "KD", "KD2"}
+    after = project.files("results/suites/small", "reports/small", "results/runs", "results/specs")
+    assert {path: after.get(path) for path in small} == small
+    assert "Nothing to be done" in succeeded(project.snakemake("-n", "--config", "suite=small"))
+
+
+def test_a_new_metric_trains_and_predicts_nothing(project):
+    before = project.trained()
+    code = '\n\n@metric\ndef error(logits, targets):\n    """Percent wrong."""\n    return 100 - top1(logits, targets)\n'
+    project.add(code, "src/distillbench/evaluation/metrics.py")
+    done = project.build()
+    assert not {"train", "predict"} & set(done)
+    assert project.trained() == before
+    assert "error" in {row["metric"] for row in project.rows("results/suites/small/metrics.csv")}
+
+
+def test_edited_code_of_the_tables_rebuilds_them_and_trains_nothing(project):
+    project.add("# edited\n", "src/distillbench/reporting/tables.py")
+    planned = project.plan()
+    assert planned["tables"] == {"small"}
+    assert not {"train", "predict", "metrics", "collect"} & set(planned)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_predictions_without_checkpoints_and_with_any_times_train_nothing(project, seed):
+    generator = random.Random(seed)
+    for path in sorted((project.path / "results/runs").rglob("*"), reverse=True):
+        if path.match("model.*.pt"):
+            path.unlink()
+        else:
+            time = generator.randint(1_000_000_000, 1_900_000_000)
+            os.utime(path, (time, time))
+    assert not {"train", "predict", "data"} & set(project.plan())
+
+
+def test_a_failed_run_stops_no_other_and_shows_in_its_cell(project):
+    project.add("  BAD: {DISTILLER.TYPE: NONE, SOLVER.LR: 1.0e+30, control: NONE}\n")
+    project.add("  KD2: {like: KD, KD.TEMPERATURE: 2, control: NONE}\n")
+    before = project.trained()
+    result = project.snakemake("--config", "suite=small")
+    assert result.returncode == 1
+    assert names(project, project.trained().keys() - before.keys()) == {("KD2", 0), ("KD2", 1)}
+    lines = (project.path / "reports/small/tables/partial.md").read_text().splitlines()
+    bad = next(line for line in lines if re.match(r"\|\s*BAD\b", line))
+    assert "failed" in bad
+    assert re.search(r"finite|diverge|nan", "\n".join(lines), re.IGNORECASE)
+    assert not (project.path / "reports/small/tables/main.md").read_text().count("BAD")
+
+
+def test_only_trains_a_part_with_the_teacher_that_it_needs(fresh):
+    planned = fresh.plan("suite=small", "only=KD/*/s1")
+    assert names(fresh, planned["train"]) == {("Teacher", 0), ("KD", 1)}
+    assert not {"collect", "tables", "figures"} & set(planned)
+    assert names(fresh, fresh.plan("suite=small", "only=NONE")["train"]) == {("NONE", 0), ("NONE", 1)}
+
+
+@pytest.mark.parametrize(
+    "config, yaml, says",
+    [
+        (["suite=smal"], "", "small"),
+        (["suite=small", "only=KDD"], "", "only=KDD"),
+        (["suit=small"], "", "suit"),
+        (["suite=small"], "  KD2: {like: KD, KD.TEMPERATUR: 2}\n", "TEMPERATURE"),
+    ],
+    ids=["suite", "only", "config key", "key in params"],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(fresh, config, yaml, says):
+    fresh.add(yaml)
+    result = fresh.snakemake("-n", "--config", *config)
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("Using ")]
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert len(lines) == 1 and lines[0].startswith("distillbench: ") and says in lines[0], lines
+    assert "Traceback" not in result.stdout
+
+
+def test_snakemake_lint_is_clean(fresh):
+    succeeded(fresh.snakemake("--lint"))
+
+
+def test_planning_imports_no_torch_and_no_numpy(fresh):
+    check = "assert not {'torch', 'numpy'} & set(sys.modules)"
+    code = f"import sys; from distillbench.planning import plan_suite; plan_suite('small'); {check}"
+    succeeded(fresh.call(sys.executable, "-c", code))
