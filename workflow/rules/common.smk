@@ -3,7 +3,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from distillbench.config import components
 from distillbench.config.specification import RUN_ID
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
@@ -11,7 +10,6 @@ from distillbench.planning import plan_suite
 from distillbench.store import RUN_FILES, Store
 
 STORE = Store()
-PYTHON = "python -m distillbench"
 PACKAGE = Path("src/distillbench")
 
 try:
@@ -90,7 +88,7 @@ def metrics_input(wildcards):
 
 def seed_major(wildcards):
     """Priority of a run: every cell has one run before any has two."""
-    seed = int(wildcards.run.rpartition("/s")[2].partition("-")[0])
+    seed = STORE.specification(wildcards.run)["seed"]
     return len(SEEDS) - SEEDS.index(seed) if seed in SEEDS else 0
 
 
