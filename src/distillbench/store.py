@@ -98,7 +98,8 @@ class Store:
         holds = read_json(self.run(teacher) / "record.json")["weights"][specification["teacher"]["checkpoint"]]
         if used == holds:
             return None
-        return f"{run_id}: same id, different realisation: its teacher had weights {used[:12]}, {teacher} holds {holds[:12]}"
+        weights = f"its teacher had weights {used[:12]}, {teacher} holds {holds[:12]}"
+        return f"{run_id}: same id, different realisation: {weights}"
 
 
 def _locked(path):

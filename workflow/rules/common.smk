@@ -98,6 +98,15 @@ def run_threads(wildcards):
 
 def write_partial_reports():
     """After a failure: the tables from the runs that are there, with the reason in the cell."""
-    command = [sys.executable, "-m", "distillbench", "tables", SUITE, "--partial", "--out", f"reports/{SUITE}/tables"]
+    command = [
+        sys.executable,
+        "-m",
+        "distillbench",
+        "tables",
+        SUITE,
+        "--partial",
+        "--out",
+        f"reports/{SUITE}/tables",
+    ]
     if subprocess.run(command).returncode == 0:
         print(f"partial tables: reports/{SUITE}/tables/partial.md", file=sys.stderr)

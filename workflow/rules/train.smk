@@ -5,9 +5,9 @@ rule train:
         [f"results/runs/{{run}}/{name}" for name in RUN_FILES],
     log:
         "results/logs/train/{run}.log",
+    priority: seed_major
     conda:
         "../../environment.yml"
-    priority: seed_major
     threads: run_threads
     params:
         directory=lambda wildcards: STORE.run(wildcards.run),

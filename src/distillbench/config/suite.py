@@ -69,9 +69,7 @@ class Suite:
         for pattern in patterns.split(","):
             if not any(_matches(cell, pattern) for cell in self.cells):
                 rows = dict.fromkeys(cell.row for cell in self.cells)
-                raise UserError(
-                    f"only={pattern}: no run of suite {self.name} matches; rows are {', '.join(rows)}; patterns ROW/PAIR/sSEED"
-                )
+                raise UserError(f"only={pattern}: matches no run of suite {self.name}; rows are {', '.join(rows)}")
         needed = {cell.specification.teacher_id for cell in chosen}
         cells = (c for c in self.cells if c.name in names or (c.role == "teacher" and c.specification.id in needed))
         return Suite(self.name, self.source, tuple(cells))

@@ -84,7 +84,7 @@ class Flight(AbstractContextManager):
         return progress
 
     def save_sometimes(self, learner, progress, seconds):
-        """Save if the last time is `save_seconds` ago. Raises RunFailed, and saves nothing, once a sum is not finite."""
+        """Save if the last time is `save_seconds` ago. Raises RunFailed, saving nothing, once a sum is not finite."""
         if time.monotonic() - self.saved < self.save_seconds:
             return
         for name, value in progress.sums.items():
