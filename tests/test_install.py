@@ -283,9 +283,7 @@ BOOTSTRAP_COMMAND = 'tools/bootstrap.py "{venv}"'
 def make(*arguments, folder=ROOT):
     inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "VENV", "PYTHON", "JOBS")
     environment = {name: value for name, value in os.environ.items() if name not in inherited}
-    done = subprocess.run(
-        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

@@ -53,10 +53,7 @@ class Project:
     def trained(self):
         """{run id: when its record was written}"""
         runs = self.path / "results/runs"
-        return {
-            path.parent.relative_to(runs).as_posix(): path.stat().st_mtime_ns
-            for path in runs.rglob("record.json")
-        }
+        return {path.parent.relative_to(runs).as_posix(): path.stat().st_mtime_ns for path in runs.rglob("record.json")}
 
     def files(self, *folders):
         """{path: (content, time of change)}"""
@@ -69,9 +66,7 @@ class Project:
 
     def index(self):
         """{run id: (row, seed)}, a teacher's row being Teacher."""
-        return {
-            row["run"]: (row["row"], int(row["seed"])) for row in self.rows("results/suites/small/index.csv")
-        }
+        return {row["run"]: (row["row"], int(row["seed"])) for row in self.rows("results/suites/small/index.csv")}
 
     def edit(self, old, new, file="params/small.yaml"):
         text = (self.path / file).read_text()
@@ -211,7 +206,7 @@ def test_two_suites_share_runs_and_leave_each_others_files_alone(project):
 
 def test_a_new_metric_trains_and_predicts_nothing(project):
     before = project.trained()
-    code = '\n\n@metric\ndef error(logits, targets):\n    """Percent wrong."""\n    return 100 - top1(logits, targets)\n'
+    code = "\n\n@metric\ndef error(logits, targets):\n    return 100 - top1(logits, targets)\n"
     project.add(code, "src/distillbench/evaluation/metrics.py")
     done = project.build()
     assert not {"train", "predict"} & set(done)

@@ -1,6 +1,5 @@
 """`Key`: the declaration of one configuration key, and the typing of its values."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +115,6 @@ def _number(value):
             value = float(value)
         except ValueError:
             return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value
+    return value if abs(value) < 1e300 else None

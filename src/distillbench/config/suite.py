@@ -182,7 +182,7 @@ class _Reader:
 
     def dataset(self):
         name = self.content["dataset"]
-        if name not in components.datasets():
+        if not isinstance(name, str) or name not in components.datasets():
             raise self.error("dataset", one_of(name, components.datasets(), "dataset"))
         return name
 
@@ -230,7 +230,7 @@ class _Reader:
                     raise self.error(
                         f"pairs[{i}].{side}", f"is missing; a pair needs teacher and student, e.g. {expected}"
                     )
-                if entry[side] not in components.networks():
+                if not isinstance(entry[side], str) or entry[side] not in components.networks():
                     raise self.error(f"pairs[{i}].{side}", one_of(entry[side], components.networks(), "network"))
             written = self.flat(f"pairs[{i}]", {k: v for k, v in entry.items() if k not in ("teacher", "student")})
             pairs.append({"teacher": entry["teacher"], "student": entry["student"], "written": written})
@@ -254,7 +254,7 @@ class _Reader:
                 raise self.error(f"methods.{name}", "a row's name is text without / and comma and not Teacher")
             for reference in ("like", "control"):
                 other = entry.get(reference, name if reference == "like" else None)
-                if reference in entry and (other not in methods or other == name):
+                if reference in entry and (not isinstance(other, str) or other not in methods or other == name):
                     raise self.error(
                         f"methods.{name}.{reference}", one_of(other, [m for m in methods if m != name], "row")
                     )

@@ -43,7 +43,7 @@ def read_yaml(path):
         content = yaml.load(text, Loader=_StrictLoader)
     except UserError as error:
         raise UserError(f"{path}, {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = " ".join(str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split())

@@ -73,7 +73,8 @@ def build_table(suite, index, metrics, failures=None):
             entries[row, pair] = Entry(
                 row, pair, len(mine), len(last) + len(failed), last, best, control, difference, failed
             )
-        if control:
+    for row in rows:  # a row's control may stand below it
+        if control := entries[row, pairs[0]].control:
             pooled[row] = pooled_difference([(entries[row, p].last, entries[control, p].last) for p in pairs])
     finished = sum((run, "last") in values for run in set(index["run"]))
     return Table(suite, rows, pairs, entries, pooled, index["run"].nunique(), finished)
@@ -203,7 +204,7 @@ def to_latex(table):
         names.append("difference")
     caption = " ".join(filter(None, [table.banner, f"Suite {table.suite}.", legend(table)]))
     notes = "".join(f" [{i}] failed: {note}." for i, note in enumerate(footnotes, 1))
-    body = "\n".join("  " + " & ".join(map(_tex, line)) + r" \\" for line in lines)
+    body = "\n".join("  " + "{} " + " & ".join(map(_tex, line)) + r" \\" for line in lines)
     return (
         "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n"
         f"\\begin{{tabular}}{{{'l' * len(header)}}}\n  \\toprule\n"

@@ -1,0 +1,300 @@
+"""Identity: what a run is decides its id, nothing else does, and no release renames a run by accident."""
+
+import ast
+import copy
+import json
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distillbench.config import components
+from distillbench.config.schema import all_keys
+from distillbench.config.specification import NEUTRAL, Specification, read_specification
+from distillbench.config.suite import load_suite
+from distillbench.errors import UserError
+from distillbench.files import to_json
+
+ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = json.loads((ROOT / "tests/fixtures/golden_specifications.json").read_text(encoding="utf-8"))
+KD, GKD, ALIAS = {"DISTILLER.TYPE": "KD"}, {"DISTILLER.TYPE": "KD", "GKD": {}}, {"DISTILLER.TYPE": "GradientKD"}
+
+# Every key of the schema, whether its value is part of a run's identity, and a row and a value that show it.
+# A new key needs a line here. The value None: there is no other valid one; its place in the specification instead.
+IDENTITY = {
+    "DEFAULTS": (False, {"DISTILLER.TYPE": "NONE"}, "gkd"),
+    "DATASET.TYPE": (True, ("dataset", "name"), None),
+    "DATASET.NUM_WORKERS": (False, KD, 2),
+    "DATASET.TEST.BATCH_SIZE": (False, KD, 7),
+    "DATASET.NUM_NONTARGET": (False, KD, 3),
+    "DISTILLER.TYPE": (True, KD, "NONE"),
+    "DISTILLER.TEACHER": (True, KD, "wrn_16_2"),
+    "DISTILLER.STUDENT": (True, KD, "resnet14"),
+    "SOLVER.TRAINER": (True, ("trainer", "name"), None),
+    "SOLVER.TYPE": (True, ("schedule", "TYPE"), None),
+    "SOLVER.BATCH_SIZE": (True, KD, 32),
+    "SOLVER.EPOCHS": (True, KD, 21),
+    "SOLVER.LR": (True, KD, 0.1),
+    "SOLVER.LR_DECAY_STAGES": (True, KD, [3, 5]),
+    "SOLVER.LR_DECAY_RATE": (True, KD, 0.2),
+    "SOLVER.WEIGHT_DECAY": (True, KD, 0.001),
+    "SOLVER.MOMENTUM": (True, KD, 0.8),
+    "SOLVER.PRECISION": (True, KD, "fp64"),
+    "SOLVER.THREADS": (True, KD, 2),
+    "EXPERIMENT.PROJECT": (False, KD, "other"),
+    "EXPERIMENT.NAME": (False, KD, "other"),
+    "EXPERIMENT.TAG": (False, KD, "other"),
+    "LOG.TENSORBOARD_FREQ": (False, KD, 7),
+    "LOG.SAVE_CHECKPOINT_FREQ": (False, KD, 7),
+    "LOG.PREFIX": (False, KD, "other"),
+    "LOG.WANDB": (False, KD, True),
+    "GKD.K": (True, GKD, -1),
+    "GKD.SCALE": (True, GKD, 3),
+    "GKD.CENTRE": (True, GKD, 0.5),
+    "GKD.TEMPERATURE": (True, GKD, 2),
+    "GKD.TARGET": (True, GKD, "teacher"),
+    "GradientKD.TEMPERATURE": (True, ALIAS, 2),
+    "GradientKD.LOSS.CE_WEIGHT": (True, ALIAS, 2),
+    "GradientKD.LOSS.KD_WEIGHT": (False, ALIAS, 2),
+    "GradientKD.WARMUP": (True, ALIAS, 3),
+    "KD.TEMPERATURE": (True, KD, 2),
+    "KD.LOSS.CE_WEIGHT": (True, KD, 2),
+    "KD.LOSS.KD_WEIGHT": (True, KD, 2),
+    "KD.WARMUP": (True, KD, 3),
+}
+
+
+def suite_of(folder, text):
+    path = folder / "params" / "golden.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return load_suite("golden", folder)
+
+
+def specification(folder, row, pair=("resnet20", "resnet8"), **sections):
+    """The specification of a suite's only student."""
+    content = {
+        "dataset": "digits",
+        "seeds": [0],
+        "pairs": [dict(zip(("teacher", "student"), pair, strict=True))],
+        "methods": {"row": row},
+        **sections,
+    }
+    return suite_of(folder, yaml.safe_dump(content)).cells[-1].specification
+
+
+def golden(name="KD+GKD"):
+    """A stored specification that has a teacher, a method's parameters and a gradient scaling."""
+    return Specification(copy.deepcopy(next(g for g in GOLDEN["specifications"] if g["row"] == name)["specification"]))
+
+
+def reordered(value):
+    if isinstance(value, dict):
+        return {key: reordered(value[key]) for key in reversed(value)}
+    return value
+
+
+def as_floats(value):
+    if isinstance(value, dict):
+        return {key: as_floats(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [as_floats(entry) for entry in value]
+    return float(value) if type(value) is int else value
+
+
+# Golden
+
+
+def test_twenty_different_specifications_are_stored():
+    assert len({entry["sha256"] for entry in GOLDEN["specifications"]}) == 20
+
+
+@pytest.mark.parametrize("entry", GOLDEN["specifications"], ids=lambda entry: entry["id"])
+def test_stored_specification_keeps_its_digest_and_id(entry):
+    stored = Specification(entry["specification"])
+    assert (stored.digest, stored.id) == (entry["sha256"], entry["id"])
+
+
+@pytest.mark.parametrize("suite", GOLDEN["suites"])
+def test_stored_params_resolve_to_the_same_runs(tmp_path, suite):
+    entries = [entry for entry in GOLDEN["specifications"] if entry["suite"] == suite]
+    runs = suite_of(tmp_path, GOLDEN["suites"][suite]).runs
+    assert entries
+    assert {e["id"]: e["specification"] for e in entries} == {run: s.data for run, s in runs.items()}
+
+
+# Canonical form
+
+
+@pytest.mark.parametrize("change", [reordered, as_floats])
+def test_order_of_keys_and_spelling_of_numbers_do_not_count(change):
+    assert Specification(change(golden().data)).digest == golden().digest
+
+
+@pytest.mark.parametrize("path", NEUTRAL[1], ids=".".join)
+def test_key_at_its_neutral_value_is_left_out(path):
+    data = golden().data
+    node = data
+    for part in path[:-1]:
+        node = node[part]
+    node[path[-1]] = NEUTRAL[1][path]
+    digest = Specification(data).digest
+    del node[path[-1]]
+    assert Specification(data).digest == digest
+    node[path[-1]] = "another value"
+    assert Specification(data).digest != digest
+
+
+def test_swapping_two_values_is_another_run():
+    data = golden().data
+    parameters = data["method"]["parameters"]
+    parameters["TEMPERATURE"], parameters["LOSS.CE_WEIGHT"] = parameters["LOSS.CE_WEIGHT"], parameters["TEMPERATURE"]
+    assert parameters["TEMPERATURE"] != parameters["LOSS.CE_WEIGHT"]
+    assert Specification(data).id != golden().id
+
+
+# Keys
+
+
+def test_table_of_identity_covers_every_key():
+    assert IDENTITY.keys() == all_keys().keys()
+    assert {key: line[0] for key, line in IDENTITY.items()} == {key: k.identity for key, k in all_keys().items()}
+
+
+@pytest.mark.parametrize("key", IDENTITY)
+def test_key_changes_the_id_if_and_only_if_it_is_identity(tmp_path, key):
+    counts, row, value = IDENTITY[key]
+    if value is None:
+        data = golden().data
+        data[row[0]][row[1]] = "other"
+        assert Specification(data).id != golden().id
+        return
+    before = specification(tmp_path, row)
+    if key == "DISTILLER.TEACHER":
+        after = specification(tmp_path, row, pair=(value, "resnet8"))
+    elif key == "DISTILLER.STUDENT":
+        after = specification(tmp_path, row, pair=("resnet20", value))
+    else:
+        after = specification(tmp_path, {**row, key: value})
+    assert (before.id != after.id) == counts
+
+
+def test_editing_the_teacher_renames_its_students_and_not_those_without_it(tmp_path):
+    edited = {"teachers": {"SOLVER.EPOCHS": 3}}
+    assert specification(tmp_path, KD).id != specification(tmp_path, KD, **edited).id
+    alone = {"DISTILLER.TYPE": "NONE"}
+    assert specification(tmp_path, alone).id == specification(tmp_path, alone, **edited).id
+    best = {"teachers": {"checkpoint": "best"}}
+    assert specification(tmp_path, KD).id != specification(tmp_path, KD, **best).id
+
+
+# Files
+
+
+def test_written_specification_is_read_back(tmp_path):
+    path = tmp_path / "spec.json"
+    path.write_text(to_json(golden().as_file()))
+    assert read_specification(path) == golden()
+
+
+def test_edited_specification_is_refused_in_one_line(tmp_path):
+    content = golden().as_file()
+    content["specification"]["schedule"]["EPOCHS"] += 1
+    path = tmp_path / "spec.json"
+    path.write_text(to_json(content))
+    with pytest.raises(UserError, match="it was edited: change params/ instead and restore this file") as error:
+        read_specification(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "{", '{"specification": 3, "sha256": ""}'])
+def test_file_that_is_no_specification_is_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "spec.json"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        read_specification(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+# Declarations
+
+
+def test_planning_imports_neither_torch_nor_numpy(tmp_path):
+    program = (
+        "import sys; from distillbench.cli import main; code = main(['plan', 'golden'])\n"
+        "sys.exit(code or ', '.join({'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)) or 0)"
+    )
+    suite_of(tmp_path, next(iter(GOLDEN["suites"].values())))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def check_declared(declared, implementation, *attributes):
+    for attribute in ("name", "version", *attributes):
+        assert declared[attribute] == getattr(implementation, attribute), attribute
+
+
+@pytest.mark.parametrize("name", components.methods())
+def test_declared_method_is_the_implemented_one(name):
+    from distillbench.methods import method_class
+
+    check_declared(components.methods()[name], method_class(name), "keys", "needs", "views", "temperature")
+
+
+@pytest.mark.parametrize("name", components.trainers())
+def test_declared_trainer_is_the_implemented_one(name):
+    declared = components.trainers()[name]
+    trainer = import_module(f"distillbench.engine.trainers.{declared['module']}").Trainer
+    check_declared(declared, trainer)
+    assert declared["keys"] == getattr(trainer, "keys", {}) and declared["node"] == getattr(trainer, "node", None)
+
+
+def test_declared_gradient_scaling_is_the_implemented_one():
+    from distillbench.gradient_scaling import GradientScaling
+
+    check_declared(components.gradient_scaling(), GradientScaling, "keys")
+
+
+@pytest.mark.parametrize("module", sorted({network["module"] for network in components.networks().values()}))
+def test_declared_networks_are_the_implemented_ones(module):
+    family = import_module(f"distillbench.models.{module}")
+    declared = {name: n for name, n in components.networks().items() if n["module"] == module}
+    assert {name: n["arguments"] for name, n in declared.items()} == family.networks
+    assert {(n["family"], n["version"]) for n in declared.values()} == {(family.name, family.version)}
+
+
+@pytest.mark.parametrize("name", components.datasets())
+def test_declared_dataset_is_the_implemented_one(name):
+    declared = components.datasets()[name]
+    module = import_module(f"distillbench.data.{declared['module']}")
+    check_declared(declared, module, "sha256", "num_classes", "image_size", "mean", "std", "augmentation")
+
+
+@pytest.mark.parametrize("folder", ["methods", "models", "data", "engine/trainers"])
+def test_names_are_declared_once(folder):
+    found = [components.read_declarations(path) for path in sorted((components.PACKAGE / folder).glob("*.py"))]
+    names = [values["name"] for values in found if values]
+    assert names and len(set(names)) == len(names)
+    networks = [network for values in found if values for network in values.get("networks", ())]
+    assert len(set(networks)) == len(networks)
+
+
+@pytest.mark.parametrize("folder", ["methods", "engine/trainers"])
+def test_a_file_declares_at_most_one_component(folder):
+    for path in (components.PACKAGE / folder).glob("*.py"):
+        classes = [n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.ClassDef)]
+        named = [c.name for c in classes if any(ast.unparse(n).startswith("name = ") for n in c.body)]
+        assert len(named) <= 1, f"{path}: {named}"
