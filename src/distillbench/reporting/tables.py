@@ -74,7 +74,8 @@ def build_table(suite, index, metrics, failures=None):
                 row, pair, len(mine), len(last) + len(failed), last, best, control, difference, failed
             )
     for row in rows:  # a row's control may stand below it
-        if control := entries[row, pairs[0]].control:
+        control = entries[row, pairs[0]].control
+        if control and len(pairs) > 1:
             pooled[row] = pooled_difference([(entries[row, p].last, entries[control, p].last) for p in pairs])
     finished = sum((run, "last") in values for run in set(index["run"]))
     return Table(suite, rows, pairs, entries, pooled, index["run"].nunique(), finished)
