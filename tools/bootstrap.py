@@ -201,9 +201,7 @@ def main(arguments):
         sys.stderr.write("distillbench: %s\n" % problem)
         return 2
     except subprocess.CalledProcessError as error:
-        sys.stderr.write(
-            "distillbench: %s failed (see above); the same make command resumes\n" % error.cmd[2]
-        )
+        sys.stderr.write("distillbench: %s failed (see above); the same make command resumes\n" % error.cmd[2])
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("distillbench: interrupted; the same make command resumes\n")
