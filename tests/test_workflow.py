@@ -242,8 +242,9 @@ def test_a_failed_run_stops_no_other_and_shows_in_its_cell(project):
     assert names(project, project.trained().keys() - before.keys()) == {("KD2", 0), ("KD2", 1)}
     lines = (project.path / "reports/small/tables/partial.md").read_text().splitlines()
     bad = next(line for line in lines if re.match(r"\|\s*BAD\b", line))
-    assert "failed" in bad
-    assert re.search(r"finite|diverge|nan", "\n".join(lines), re.IGNORECASE)
+    assert "failed (0/2) [1]" in bad
+    note = next(line for line in lines if line.startswith("[1] failed: BAD, resnet8-resnet8, s0: "))
+    assert len(re.findall(r"s[01]: \w+ is (nan|inf) in epoch 1", note)) == 2
     assert not (project.path / "reports/small/tables/main.md").read_text().count("BAD")
 
 
