@@ -10,10 +10,8 @@ import pytest
 import yaml
 
 from distillbench.cli import main
-from distillbench.config.resolve import parse_overrides
 from distillbench.config.schema import all_keys
 from distillbench.config.suite import load_suite
-from distillbench.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = yaml.safe_load((ROOT / "params" / "demo.yaml").read_text(encoding="utf-8"))
@@ -281,12 +279,38 @@ def test_unknown_suite_gets_a_suggestion(tmp_path, monkeypatch, capsys):
     assert "did you mean demo?" in capsys.readouterr().err
 
 
-def test_overrides_are_checked_like_files():
-    assert parse_overrides(["SOLVER.LR", "1e-2"]).values == {"SOLVER.LR": 0.01}
-    with pytest.raises(UserError, match=r"command line\.SOLVER\.LRR: unknown key .* did you mean SOLVER\.LR\?"):
-        parse_overrides(["SOLVER.LRR", "1"])
-    with pytest.raises(UserError, match="has no value"):
-        parse_overrides(["SOLVER.LR"])
+def test_the_alias_node_is_read_by_its_own_rows_only(tmp_path):
+    alias = one_row({"DISTILLER.TYPE": "GradientKD", "GradientKD.TEMPERATURE": 2})
+    in_base = {**one_row({"DISTILLER.TYPE": "GradientKD"}), "base": {**DEMO["base"], "GradientKD.TEMPERATURE": 2}}
+    plain = {**one_row({"DISTILLER.TYPE": "GradientKD"}), "base": {**DEMO["base"], "KD.TEMPERATURE": 2}}
+    assert ids(tmp_path, alias) == ids(tmp_path, in_base)
+    assert ids(tmp_path, plain) == ids(tmp_path, one_row({"DISTILLER.TYPE": "GradientKD"}))
+    assert ids(tmp_path, plain) != ids(tmp_path, alias)
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (one_row({"DISTILLER.TYPE": "GradientKD", "KD.TEMPERATURE": 2}), "methods.row.KD.TEMPERATURE: not read"),
+        (changed(base={"DISTILLER.TYPE": "KD"}), "base.DISTILLER.TYPE: is set by `methods:`"),
+        (changed(base={"SOLVER.TRAINER": "bases"}), "base.SOLVER.TRAINER: unknown value 'bases'; did you mean base?"),
+        (changed(dataset=["digits"]), "dataset: unknown dataset"),
+        (changed(sweep={"DISTILLER.TYPE": ["KD"]}), "sweep.DISTILLER.TYPE: unknown key"),
+        ("dataset: 2024-13-45\n", "not valid YAML"),
+        (changed(base={"SOLVER.EPOCHS": 10**400}), "base.SOLVER.EPOCHS"),
+    ],
+    ids=["alias and KD", "type below rows", "trainer", "list as name", "swept type", "impossible date", "huge number"],
+)
+def test_what_a_review_found_is_one_line_at_its_own_place(tmp_path, monkeypatch, capsys, content, part):
+    monkeypatch.chdir(write(tmp_path, content))
+    assert main(["plan", "bad"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1 and part in err
+
+
+def test_a_swept_key_of_the_alias_is_read(tmp_path):
+    swept = {**one_row({"DISTILLER.TYPE": "GradientKD"}), "sweep": {"GradientKD.TEMPERATURE": [1, 2]}}
+    assert len(set(ids(tmp_path, swept))) == 2 * len(DEMO["seeds"])
 
 
 @pytest.mark.parametrize(

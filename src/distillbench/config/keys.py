@@ -31,7 +31,7 @@ class Key:
     gkd: Any = UNSET
     ignored_by_gkd: bool = False
     identity: bool = True
-    why: str = ""
+    why: str = "it changes what is computed"
     neutral: Any = UNSET
 
     @property

@@ -56,16 +56,6 @@ def flatten(mapping, where):
     return Written(values, frozenset(nodes), where)
 
 
-def parse_overrides(words):
-    """`Written` of command-line words KEY VALUE KEY VALUE ..., read as YAML scalars, as yacs users write them."""
-    import yaml
-
-    if len(words) % 2:
-        raise UserError(f"command line: {words[-1]!r} has no value; overrides are KEY VALUE pairs")
-    pairs = zip(words[::2], words[1::2], strict=True)
-    return flatten({key: yaml.safe_load(value) for key, value in pairs}, "command line")
-
-
 def resolve(layers, row):
     """The configuration of a run.
 
@@ -73,75 +63,53 @@ def resolve(layers, row):
     them; row: `Written` of the run's own keys: each must be read.
     Raises UserError naming the place of a key that is unknown, unread or in conflict.
     """
-    row, alias_notes = _without_alias(row)
-    method = row.values.get("DISTILLER.TYPE")
-    if method is None:
-        raise UserError(f"{row.where}: DISTILLER.TYPE is missing; write e.g. DISTILLER.TYPE: KD")
-    if method not in components.methods():
-        raise UserError(
-            f"{row.where}.DISTILLER.TYPE: {one_of(method, [*components.methods(), 'GradientKD'], 'method')}"
-        )
-    scaled = SWITCH in row.nodes
-    if scaled and not components.methods()[method]["temperature"]:
-        raise UserError(
-            f"{row.where}.GKD: {method} has no loss on student against teacher logits; remove GKD or change the method"
-        )
+    method, keys = _method(row), read_keys(row, layers)
+    for name in row.values:
+        if name not in keys:
+            raise UserError(f"{row.where}.{name}: not read by a row of type {method}; remove it")
     merged = {}
     for layer in (*layers, row):
         merged |= layer.values
-    trainer = merged.get("SOLVER.TRAINER", schema.base_keys()["SOLVER.TRAINER"].default)
-    if trainer not in components.trainers():
-        raise UserError(f"{row.where}.SOLVER.TRAINER: {one_of(trainer, components.trainers(), 'trainer')}")
-    keys = {**schema.base_keys(), **schema.method_keys(method), **schema.trainer_keys(trainer)}
-    keys |= schema.scaling_keys() if scaled else {}
-    for name in row.values:
-        if name not in keys:
-            raise UserError(
-                f"{row.where}.{name}: not read by a row of type {_description(method, scaled, trainer)}; remove it"
-            )
-    dialect = merged.get("DEFAULTS", "mdistiller")
-    values, notes = {}, list(alias_notes)
+    dialect = "gkd" if method == schema.ALIAS else merged.get("DEFAULTS", "mdistiller")
+    values, notes = {}, []
     for name, key in keys.items():
-        values[name] = merged.get(name, key.default_in(dialect))
-        if dialect == "gkd" and key.ignored_by_gkd and values[name] != key.gkd:
-            notes.append(f"{name} {values[name]:g} has no effect in the GKD repository; {key.gkd:g} is used")
-            values[name] = key.gkd
-    return Resolved(_tree(values), scaled, tuple(notes))
-
-
-def read_keys(row):
-    """The dotted keys that a row reads beyond the common ones (for sweeps); the row must be resolvable."""
-    resolved = resolve((), row)
-    method = resolved.config.DISTILLER.TYPE
-    keys = {
-        **schema.base_keys(),
-        **schema.method_keys(method),
-        **schema.trainer_keys(resolved.config.SOLVER.TRAINER),
-    }
-    return set(keys) | (set(schema.scaling_keys()) if resolved.scaled else set())
-
-
-def _description(method, scaled, trainer):
-    return method + (" with GKD" if scaled else "") + (f" trained by {trainer}" if trainer != "base" else "")
-
-
-def _without_alias(row):
-    """`DISTILLER.TYPE: GradientKD` and its node, read as KD with GKD. The node has defaults of its own."""
-    if row.values.get("DISTILLER.TYPE") != "GradientKD":
-        return row, ()
-    notes, values = (
-        [],
-        {name: value for name, value in row.values.items() if not name.startswith("GradientKD.")},
-    )
-    for name, key in schema.alias_keys().items():
-        value = row.values.get(name, key.default)
-        if key.ignored_by_gkd and value != key.gkd:
+        value = merged.get(name, key.default_in(dialect))
+        if dialect == "gkd" and key.ignored_by_gkd and value != key.gkd:
             notes.append(f"{name} {value:g} has no effect in the GKD repository; {key.gkd:g} is used")
             value = key.gkd
-        values.setdefault(name.replace("GradientKD", "KD", 1), value)
-    values["DISTILLER.TYPE"] = "KD"
-    nodes = (row.nodes - {"GradientKD", "GradientKD.LOSS"}) | {"KD", "KD.LOSS", SWITCH}
-    return Written(values, frozenset(nodes), row.where), tuple(notes)
+        values[schema.without_alias(name)] = value
+    if method == schema.ALIAS:
+        values["DISTILLER.TYPE"] = schema.ALIASED
+    return Resolved(_tree(values), _scaled(row), tuple(notes))
+
+
+def read_keys(row, layers=()):
+    """{dotted key: Key} that a row reads, given what lower layers say of its trainer."""
+    method, trainer = _method(row), schema.base_keys()["SOLVER.TRAINER"].default
+    for written in (*layers, row):
+        trainer = written.values.get("SOLVER.TRAINER", trainer)
+    keys = {**schema.base_keys(), **schema.method_keys(method), **schema.trainer_keys(trainer)}
+    return {**keys, **schema.scaling_keys()} if _scaled(row) else keys
+
+
+def needs_teacher(row):
+    """Whether a row's method uses anything of a teacher."""
+    return bool(components.methods()[schema.ALIASED if _method(row) == schema.ALIAS else _method(row)]["needs"])
+
+
+def _method(row):
+    if "DISTILLER.TYPE" not in row.values:
+        raise UserError(f"{row.where}: DISTILLER.TYPE is missing; write e.g. DISTILLER.TYPE: KD")
+    return row.values["DISTILLER.TYPE"]
+
+
+def _scaled(row):
+    """Whether GKD scales the row's distillation loss: its node is there, or the method is the alias for that."""
+    method = _method(row)
+    if SWITCH in row.nodes and method != schema.ALIAS and not components.methods()[method]["temperature"]:
+        remedy = "remove GKD or change the method"
+        raise UserError(f"{row.where}.GKD: {method} has no loss on student against teacher logits; {remedy}")
+    return SWITCH in row.nodes or method == schema.ALIAS
 
 
 def _nodes():

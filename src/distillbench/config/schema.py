@@ -11,6 +11,8 @@ from distillbench.config.keys import Key
 
 SCHEMA = 1  # number of the specification format; the defaults below are frozen with it
 
+ALIAS, ALIASED = "GradientKD", "KD"  # the GKD repository's name for KD with GKD
+
 _WORK = "how the work is done, not what is computed"
 _NAME = "a name does not change numbers"
 _DATA = "another {} is another experiment"
@@ -48,6 +50,7 @@ def base_keys():
         "DISTILLER.TYPE": Key(
             "NONE",
             "the method; NONE trains on the labels alone, GradientKD is read as KD with GKD",
+            choices=(*components.methods(), ALIAS),
             why="the method is what is compared",
         ),
         "DISTILLER.TEACHER": Key(
@@ -60,7 +63,12 @@ def base_keys():
             "the network that is trained; in a params file `pairs:` sets it",
             why=_DATA.format("network"),
         ),
-        "SOLVER.TRAINER": Key("base", "how the losses become an update", why="another update is another experiment"),
+        "SOLVER.TRAINER": Key(
+            "base",
+            "how the losses become an update",
+            choices=tuple(components.trainers()),
+            why="another update is another experiment",
+        ),
         "SOLVER.TYPE": Key("SGD", "the optimizer", choices=("SGD",), why="another optimizer is another experiment"),
         "SOLVER.BATCH_SIZE": Key(
             64,
@@ -119,7 +127,14 @@ def base_keys():
 @cache
 def method_keys(method):
     """{dotted key: Key} of a method's own node, e.g. {"KD.TEMPERATURE": Key(4.0, ...)}."""
+    if method == ALIAS:
+        return alias_keys()
     return {f"{method}.{name}": key for name, key in components.methods()[method]["keys"].items()}
+
+
+def without_alias(name):
+    """The key's name below the method that the alias stands for."""
+    return name.replace(f"{ALIAS}.", f"{ALIASED}.", 1) if name.startswith(f"{ALIAS}.") else name
 
 
 @cache

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distillbench.config import components
-from distillbench.config.resolve import Written, flatten, read_keys, resolve
+from distillbench.config.resolve import Written, flatten, needs_teacher, read_keys, resolve
 from distillbench.config.schema import all_keys
 from distillbench.config.specification import Specification, build_specification
 from distillbench.config.yaml_file import read_yaml
@@ -112,73 +112,39 @@ class _Reader:
     def error(self, place, message):
         return UserError(f"{self.source}: {place}: {message}")
 
-    def flat(self, place, mapping):
-        """The configuration keys at a place, without those that another section sets."""
+    def flat(self, place, mapping, below_rows=False):
+        """The configuration keys at a place; those that another section sets are refused."""
         written = flatten(mapping, f"{self.source}: {place}")
-        for key, section in SET_ELSEWHERE.items():
+        for key, section in (SET_ELSEWHERE | ({"DISTILLER.TYPE": "methods:"} if below_rows else {})).items():
             if key in written.values:
                 raise self.error(f"{place}.{key}", f"is set by `{section}`; remove it")
         return written
 
     def suite(self):
-        dataset, seeds, base = self.dataset(), self.seeds(), self.flat("base", self.content.get("base", {}))
-        teachers, pairs, rows = self.teachers(), self.pairs(), self.rows()
+        base, teachers = self.flat("base", self.content.get("base", {}), below_rows=True), self.teachers()
+        dataset, seeds, pairs, rows = self.dataset(), self.seeds(), self.pairs(), self.rows()
         cells = {}
-        for seed, (row, written, control), pair in itertools.product(seeds, rows, pairs):
-            facts = {
-                "DATASET.TYPE": dataset,
-                "DISTILLER.TEACHER": pair["teacher"],
-                "DISTILLER.STUDENT": pair["student"],
-            }
-            facts = Written(facts, frozenset(), f"{self.source}: pairs")
-            resolved = resolve((base, pair["written"], facts), written)
-            needs_teacher = components.methods()[resolved.config.DISTILLER.TYPE]["needs"]
-            teacher_cell = self.teacher_cell(dataset, base, teachers, pair, seed)
-            cells.setdefault(teacher_cell.name, teacher_cell)
-            teacher = None
-            if needs_teacher:
-                teacher = {
-                    "kind": "run",
-                    "id": teacher_cell.specification.id,
-                    "checkpoint": teachers["checkpoint"],
-                }
+
+        def add(pair, row, role, control, seed, network, layers, written, teacher=None):
+            """Resolve a run and put it into its cell; returns its specification."""
+            facts = {"DATASET.TYPE": dataset, "DISTILLER.TEACHER": pair["teacher"], "DISTILLER.STUDENT": network}
+            resolved = resolve((base, *layers, Written(facts, frozenset(), written.where)), written)
             specification = build_specification(resolved.config, scaled=resolved.scaled, teacher=teacher, seed=seed)
-            role = "distilled" if needs_teacher else "student"
-            cell = Cell(
-                row,
-                role,
-                control,
-                pair["name"],
-                pair["teacher"],
-                pair["student"],
-                seed,
-                specification,
-                resolved.notes,
-            )
-            cells[cell.name] = cell
+            place = (pair["name"], pair["teacher"], pair["student"], seed)
+            cell = Cell(row, role, control, *place, specification, resolved.notes)
+            cells.setdefault(cell.name, cell)
+            return specification
+
+        for seed, (row, written, control), pair in itertools.product(seeds, rows, pairs):
+            teacher_seed = seed if teachers["matched"] else teachers["seed"]
+            made_by = add(pair, "Teacher", "teacher", "", teacher_seed, pair["teacher"], (), teachers["written"])
+            teacher, role = None, "student"
+            if needs_teacher(written):
+                teacher = {"kind": "run", "id": made_by.id, "checkpoint": teachers["checkpoint"]}
+                role = "distilled"
+            add(pair, row, role, control, seed, pair["student"], (pair["written"],), written, teacher)
         ordered = sorted(cells.values(), key=lambda cell: cell.role != "teacher")  # stable: seed-major among students
         return Suite(self.name, self.source, tuple(ordered))
-
-    def teacher_cell(self, dataset, base, teachers, pair, student_seed):
-        seed = student_seed if teachers["matched"] else teachers["seed"]
-        facts = Written(
-            {"DATASET.TYPE": dataset, "DISTILLER.STUDENT": pair["teacher"]},
-            frozenset(),
-            f"{self.source}: pairs",
-        )
-        resolved = resolve((base, facts), teachers["written"])
-        specification = build_specification(resolved.config, scaled=False, teacher=None, seed=seed)
-        return Cell(
-            "Teacher",
-            "teacher",
-            "",
-            pair["name"],
-            pair["teacher"],
-            pair["student"],
-            seed,
-            specification,
-            resolved.notes,
-        )
 
     def dataset(self):
         name = self.content["dataset"]
@@ -232,7 +198,9 @@ class _Reader:
                     )
                 if not isinstance(entry[side], str) or entry[side] not in components.networks():
                     raise self.error(f"pairs[{i}].{side}", one_of(entry[side], components.networks(), "network"))
-            written = self.flat(f"pairs[{i}]", {k: v for k, v in entry.items() if k not in ("teacher", "student")})
+            written = self.flat(
+                f"pairs[{i}]", {k: v for k, v in entry.items() if k not in ("teacher", "student")}, True
+            )
             pairs.append({"teacher": entry["teacher"], "student": entry["student"], "written": written})
             pairs[-1]["name"] = f"{entry['teacher']}-{entry['student']}"
         names = [pair["name"] for pair in pairs]
@@ -280,8 +248,9 @@ class _Reader:
             raise self.error("sweep", f"expected a mapping of keys to lists of values, found {sweep!r}")
         values = {}
         for key, options in sweep.items():
-            if key not in all_keys() or key in SET_ELSEWHERE or key == "DISTILLER.TYPE":
-                raise self.error(f"sweep.{key}", one_of(key, [k for k in all_keys() if k not in SET_ELSEWHERE], "key"))
+            valid = [k for k in all_keys() if k not in SET_ELSEWHERE and k != "DISTILLER.TYPE"]
+            if key not in valid:
+                raise self.error(f"sweep.{key}", one_of(key, valid, "key"))
             options = self.list_of(f"sweep.{key}", options, lambda v: True, f"values of {key}")
             values[key] = [all_keys()[key].check(value, f"{self.source}: sweep.{key}") for value in options]
         variants = {name: self.variants(name, written, values) for name, (written, _) in rows.items()}

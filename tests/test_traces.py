@@ -1,0 +1,76 @@
+"""Numbers do not move without a new version.
+
+Each component (dataset, network family, method, gradient scaling, trainer) has the losses of five float64 steps in
+fixtures/traces.json under its version. After a change that is meant to move them, raise the component's `version`
+and write the file anew: python tests/test_traces.py
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from distillbench.config import components
+from distillbench.config.resolve import flatten, resolve
+from distillbench.config.specification import build_specification
+from distillbench.data import Images, digits
+from distillbench.engine.feed import epoch_plan, fetch
+from distillbench.engine.learner import Learner
+from distillbench.engine.run import put_images
+from distillbench.engine.streams import initialisation
+from distillbench.models import build_network
+
+STORED = Path(__file__).parent / "fixtures" / "traces.json"
+TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
+
+
+def subjects():
+    """{component and version: keys of a run that uses it}."""
+    found = {}
+    for name, declared in components.datasets().items():
+        found[f"dataset {name} v{declared['version']}"] = {"DATASET.TYPE": name}
+    for name, declared in components.trainers().items():
+        found[f"trainer {name} v{declared['version']}"] = {"SOLVER.TRAINER": name}
+    for name, declared in components.methods().items():
+        found[f"method {name} v{declared['version']}"] = {"DISTILLER.TYPE": name}
+    for name, declared in components.networks().items():  # the first, which is the smallest, of a family
+        found.setdefault(f"network {declared['family']} v{declared['version']}", {"DISTILLER.STUDENT": name})
+    scaling = components.gradient_scaling()
+    found[f"scaling GKD v{scaling['version']}"] = {"DISTILLER.TYPE": "KD", "GKD": {}}
+    return found
+
+
+def trace(keys):
+    """The losses of five steps of a run."""
+    base = {"DATASET.TYPE": "digits", "DISTILLER.STUDENT": "resnet8", "DISTILLER.TYPE": "NONE"}
+    resolved = resolve((), flatten({**base, "SOLVER.PRECISION": "fp64", **keys}, "trace"))
+    needs = components.methods()[resolved.config.DISTILLER.TYPE]["needs"]
+    specification = build_specification(
+        resolved.config, scaled=resolved.scaled, teacher=TEACHER if needs else None, seed=0
+    )
+    with initialisation(0, "teacher"):
+        teacher = build_network("resnet8", 10).requires_grad_(False).eval() if needs else None
+    learner = Learner(specification, 300, teacher)
+    training, _ = put_images(specification, Images(*digits.arrays()), torch.device("cpu"))
+    plan = epoch_plan(0, 1, 300, specification["views"]["count"], specification["views"]["augmentation"])
+    learner.set_epoch(1, 0.05)
+    learner.train()
+    losses = []
+    for start in range(0, 160, 32):
+        sums = {}
+        learner.step(fetch(training, plan, start, start + 32), sums)
+        losses.append(sum(value.item() for name, value in sums.items() if name.startswith("loss")) / 32)
+    return losses
+
+
+@pytest.mark.parametrize("subject", subjects())
+def test_numbers_do_not_move_without_a_new_version(subject):
+    stored = json.loads(STORED.read_text())
+    assert subject in stored, f"no trace of {subject}: python tests/test_traces.py"
+    assert trace(subjects()[subject]) == pytest.approx(stored[subject], rel=1e-8), "raise the version, see above"
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    STORED.write_text(json.dumps({name: trace(keys) for name, keys in subjects().items()}, indent=1) + "\n")
