@@ -27,7 +27,7 @@ env: ## install what everything below needs, once
 	@"$(PYTHON)" tools/bootstrap.py "$(VENV)"
 
 demo: env ## run the demo suite on the CPU and print its table
-	snakemake --profile profiles/local --config suite=demo
+	snakemake --profile profiles/local --config suite=demo --quiet rules
 	python -m distillbench tables demo
 
 test: env ## run the tests

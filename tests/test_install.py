@@ -294,7 +294,7 @@ def test_make_demo_installs_runs_and_shows_the_table(venv):
     first, *rest = make("-n", "demo", f"VENV={venv}")
     assert first.endswith(BOOTSTRAP_COMMAND.format(venv=venv))
     assert rest == [
-        "snakemake --profile profiles/local --config suite=demo",
+        "snakemake --profile profiles/local --config suite=demo --quiet rules",
         "python -m distillbench tables demo",
     ]
 

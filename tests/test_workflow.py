@@ -282,3 +282,12 @@ def test_planning_imports_no_torch_and_no_numpy(fresh):
     check = "assert not {'torch', 'numpy'} & set(sys.modules)"
     code = f"import sys; from distillbench.planning import plan_suite; plan_suite('small'); {check}"
     succeeded(fresh.call(sys.executable, "-c", code))
+
+
+def test_runs_are_trained_seed_by_seed_and_evaluated_at_once(project):
+    project.add("  LOW: {DISTILLER.TYPE: NONE, SOLVER.LR: 0.01}\n")
+    output = succeeded(project.snakemake("--cores", "1", "--config", "suite=small", "only=LOW"))
+    order = re.findall(r"(?:rule|localrule) (train|predict|metrics):|wildcards: run=\S+/(s\d)-", output)
+    assert [rule or seed for rule, seed in order] == [
+        word for seed in ("s0", "s1") for rule in ("train", "predict", "metrics") for word in (rule, seed)
+    ]

@@ -5,6 +5,7 @@ rule predict:
         evaluation("{run}", "predictions.npz"),
     log:
         "results/logs/predict/{run}.log",
+    priority: 1000  # above every training: a finished run is in the tables at once
     conda:
         "../../environment.yml"
     shell:
@@ -18,6 +19,7 @@ rule metrics:
         evaluation("{run}", "metrics.json"),
     log:
         "results/logs/metrics/{run}.log",
+    priority: 1000  # above every training: a finished run is in the tables at once
     conda:
         "../../environment.yml"
     shell:
