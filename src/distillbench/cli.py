@@ -220,7 +220,7 @@ def evaluate(run, stage, device):
         from distillbench.evaluation.metrics import write_metrics
 
         for checkpoint in CHECKPOINTS:
-            values = write_metrics(directory, checkpoint)["metrics"]
+            values = write_metrics(store, run_id, checkpoint)["metrics"]
             print(f"{run_id} {checkpoint}: " + ", ".join(f"{v['metric']} {v['value']:.4g}" for v in values))
 
 
@@ -339,7 +339,7 @@ def show(run):
         print(to_json({"record": read_json(record)}), end="")
     for checkpoint in ("last", "best"):
         for entry in store.metrics(run_id, checkpoint) or ():
-            print(f"{checkpoint:5} {entry['split']} {entry['metric']:6} {entry['value']:.4f}")
+            print(f"{checkpoint:5} {entry['split']} {entry['metric']:13} {entry['value']:.4f}")
 
 
 def diff(run, other):

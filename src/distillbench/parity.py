@@ -308,8 +308,8 @@ def check_trainer(path):
         for i, (name, parameter) in enumerate(parameters.items()):
             compare(f"param.{name}[{step + 1}]", parameter, arrays[f"param.{name}"][step + 1], tolerance)
             if kind == "torch.optim.SGD":
-                buffer = trainer.optimizer.state[parameter]["momentum_buffer"]
-                compare(f"momentum_buffer.{name}[{step}]", buffer, arrays[f"momentum_buffer.{name}"][step], tolerance)
+                stated = arrays[f"momentum_buffer.{name}"][step]
+                compare(f"momentum_buffer.{name}[{step}]", trainer.buffers[i], stated, tolerance)
                 continue
             for theirs, ours in BUFFERS.items():
                 if arrays[f"has_{theirs}.{name}"][step + 1]:

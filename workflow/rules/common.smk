@@ -79,8 +79,11 @@ def prediction_input(wildcards):
 
 
 def metrics_input(wildcards):
-    """The predictions and the code of the metrics; nothing where only the metrics were pulled."""
+    """The predictions, the teacher's too, and the code of the metrics; nothing where only the metrics were pulled."""
     predictions = evaluation(wildcards.run, "predictions.npz")
+    teacher = STORE.specification(wildcards.run).teacher_id
+    if teacher:
+        predictions += evaluation(teacher, "predictions.npz")
     if present(evaluation(wildcards.run, "metrics.json")) and not present(predictions):
         return []
     return [*(ancient(path) for path in predictions), str(PACKAGE / "evaluation/metrics.py")]

@@ -75,14 +75,20 @@ class Learner:
 
 
 def method_context(dataset, num_images, student, teacher):
-    """`Context` for a method: the shapes come from the meta device, no weight is read or moved."""
+    """`Context` for a method. Blank images give the shapes: the meta device would import a compiler, for seconds."""
 
+    @torch.inference_mode()
     def shapes(network):
-        with torch.device("meta"):
+        with initialisation(0, "shapes"):
             module = build_network(network, dataset["num_classes"]).eval()
-            return Output(*module(torch.empty(2, 3, dataset["image_size"], dataset["image_size"])))
+        logits, features = module(torch.zeros(2, 3, dataset["image_size"], dataset["image_size"]))
+        return Output(logits.to("meta"), {name: _on_meta(feature) for name, feature in features.items()})
 
     return Context(dataset["num_classes"], num_images, shapes(student), shapes(teacher) if teacher else None)
+
+
+def _on_meta(feature):
+    return feature.to("meta") if isinstance(feature, torch.Tensor) else [_on_meta(entry) for entry in feature]
 
 
 def add_metrics(sums, losses, logits, target, observed=None):
