@@ -27,9 +27,9 @@ class Run(NamedTuple):
 
 
 def gather(index, store):
-    """The runs of an index, each once: teachers, students alone, distilled students."""
-    cells = {}
-    for cell in sorted(index.itertuples(), key=lambda cell: ROLES.index(cell.role)):
+    """The runs of an index, each once: teachers, students alone, distilled students, by row and pair."""
+    cells, places = {}, list(dict.fromkeys(zip(index["row"], index["pair"], strict=True)))
+    for cell in sorted(index.itertuples(), key=lambda c: (ROLES.index(c.role), places.index((c.row, c.pair)))):
         cells.setdefault(cell.run, []).append(cell)
     return [_run(run, places, store) for run, places in cells.items()]
 

@@ -12,7 +12,7 @@ from distillbench.reporting.evidence import NO_REFERENCE, figure_files, gather, 
 from distillbench.reporting.tables import grid, legend
 
 INTERVAL = re.compile(r"\[([+-])(\d+\.\d+), \1(\d+\.\d+)\]")  # both ends on one side of zero
-NUMBER = re.compile(r"[+-]?\d|failed|-?$")
+NUMBER = re.compile(r"([+-]?[\d.]+|-|)$")
 
 
 class Sheet(NamedTuple):
@@ -31,11 +31,16 @@ class Sheet(NamedTuple):
 
     @property
     def numeric(self):
-        """For each column, whether its cells are numbers."""
+        """For each column, whether its cells are bare numbers."""
         return [
             any(line[i] for line in self.lines) and all(NUMBER.match(line[i]) for line in self.lines)
             for i in range(len(self.columns))
         ]
+
+    @property
+    def starts(self):
+        """For each column, whether a group begins there."""
+        return [bool(group) and i == 0 for group, columns in self.header for i in range(len(columns))]
 
     @property
     def marked(self):
@@ -52,7 +57,7 @@ def mark(cell):
 
 def pieces(cell):
     """The parts of a cell between which a line may break."""
-    return re.split(r" (?=\[|vs )", cell)
+    return re.split(r" (?=\[|vs )|(?<=,) (?![^\[]*\])", cell)
 
 
 def main_sheet(table):
@@ -152,15 +157,21 @@ def _commit(record):
 
 def commands(suite, runs):
     """The lines that make these numbers again, from the commit of the latest run."""
-    records = [run.record for run in runs if run.record.get("commit")]
-    latest = max(records, key=lambda record: record["finished"], default=None)
+    latest = max((run.record for run in runs if run.record), key=lambda record: record["finished"], default={})
+    commit = latest.get("commit")
     return [
-        *([f"git checkout {latest['commit']}  # of the run that finished last; see Provenance"] if latest else []),
+        *([f"git checkout {commit}  # of the run that finished last; see Provenance"] if commit else []),
         "make env && . .venv/bin/activate",
         f"snakemake --profile profiles/local --config suite={suite}",
         f"distillbench tables {suite}",
-        *([f"distillbench show {runs[-1].id}"] if runs else []),
+        *([f"distillbench show {latest['run']}"] if latest else []),
     ]
+
+
+def _embedded(png):
+    """(base64 text, width, height) of a PNG; sizes as on paper and half as large again, at 200 dots per inch."""
+    width, height = (int.from_bytes(png[place : place + 4]) for place in (16, 20))
+    return base64.b64encode(png).decode(), round(0.72 * width), round(0.72 * height)
 
 
 def render_page(table, index, store, folder, partial=False):
@@ -169,11 +180,12 @@ def render_page(table, index, store, folder, partial=False):
     others = [path for path in sorted(folder.glob("tables/*.md")) if path.stem not in ("main", "partial")]
     sheets = [main_sheet(table), *filter(None, map(read_markdown, [] if partial else others))]
     figures = [
-        (name, caption, base64.b64encode(path.with_suffix(".png").read_bytes()).decode())
+        (name, caption, *_embedded(path.with_suffix(".png").read_bytes()))
         for name, caption, path in figure_files(folder / "figures", partial)
     ]
     params = store.results.parent / "params" / f"{table.suite}.yaml"
-    cited = {what: entry or NO_REFERENCE for run in runs for what, entry in references(run.specification).items()}
+    found = {what: entry or NO_REFERENCE for run in runs for what, entry in references(run.specification).items()}
+    roles = dict(zip(index["row"], index["role"], strict=True))
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -190,9 +202,9 @@ def render_page(table, index, store, folder, partial=False):
         provenance=provenance(runs),
         commands=commands(table.suite, runs),
         runs=runs_sheet(runs),
-        references=cited,
+        references=sorted(found.items(), key=lambda item: item[0].startswith("dataset")),
         params=params.read_text(encoding="utf-8") if params.exists() else "",
-        roles=dict(zip(index["row"], index["role"], strict=True)),
+        role=lambda line: roles.get(line[0].split(", ")[0], ""),
         mark=mark,
         pieces=pieces,
     )

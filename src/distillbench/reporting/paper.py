@@ -41,7 +41,8 @@ def write_paper(table, index, store, folder, out, partial=False):
 
 
 def fitted(text, label):
-    """A table that shrinks where it is wider than the text, and has a label."""
+    """A table that shrinks where it is wider than the text, has a label, and minus signs in place of hyphens."""
+    text = re.sub(r"(?<![\w.-])-(?=\d)", "$-$", text)
     text = text.replace(r"\begin{tabular}", FIT + "\n" + r"\begin{tabular}")
     text = text.replace(r"\end{tabular}", r"\end{tabular}}").replace("booktabs}", "booktabs,graphicx}")
     return text.replace(r"\end{table}", rf"\label{{tab:{label}}}" + "\n" + r"\end{table}")
@@ -71,7 +72,12 @@ def macros(table):
     Where two numbers would have one name (rows A+B and AB), both names end in letters made from row and pair:
     a new row can then rename a macro, which LaTeX reports, and never give it another row's number.
     """
-    found = [("Runs", str(table.runs), "runs planned"), ("RunsFinished", str(table.finished), "runs finished")]
+    found = [("Runs", "", str(table.runs), "runs planned"), ("RunsFinished", "", str(table.finished), "runs finished")]
+
+    def add(row, pair, values):
+        for name, text, what in values:
+            found.append((words(row) + words(pair) + name, f"{row}, {pair}", text, f"{row}, {pair}: {what}"))
+
     for (row, pair), entry in table.entries.items():
         last, best = list(entry.last.values()), list(entry.best.values())
         values = [
@@ -79,24 +85,26 @@ def macros(table):
             ("TopOneSd", _number(standard_deviation(last)), "top-1 after the last epoch, standard deviation"),
             ("TopOneN", str(len(last)), "finished runs"),
             ("BestTopOne", _number(_mean(best)), "top-1 of the best epoch (optimistic), mean"),
-            *(_interval("Difference", entry.difference, entry.control) if entry.control else ()),
         ]
-        found += [(words(row) + words(pair) + name, text, f"{row}, {pair}: {what}") for name, text, what in values]
+        add(row, pair, values)
+        if entry.control:
+            add(row, pair, _interval(entry.difference, entry.control))
     for row, difference in table.pooled.items():
-        values = _interval("Difference", difference, table.entries[row, table.pairs[0]].control)
-        found += [(words(row) + words(POOLED) + name, text, f"{row}, {POOLED}: {what}") for name, text, what in values]
-    counts = Counter(name for name, _, _ in found)
-    unique = {name + (_letters(what) if counts[name] > 1 else ""): (text, what) for name, text, what in found}
-    return {f"db{words(table.suite)}{name}": value for name, value in unique.items()}
+        add(row, POOLED, _interval(difference, table.entries[row, table.pairs[0]].control))
+    counts = Counter(name for name, *_ in found)
+    return {
+        f"db{words(table.suite)}{name}{_letters(place) if counts[name] > 1 else ''}": (text, what)
+        for name, place, text, what in found
+    }
 
 
-def _interval(name, interval, control):
+def _interval(interval, control):
     n, mean, low, high = interval
     return [
-        (name, _number(mean, "+"), f"difference to {control}, mean"),
-        (f"{name}Low", _number(low, "+"), f"difference to {control}, lower end of the 95 % interval"),
-        (f"{name}High", _number(high, "+"), f"difference to {control}, upper end of the 95 % interval"),
-        (f"{name}N", str(n), f"difference to {control}, seeds"),
+        ("Difference", _number(mean, "+"), f"difference to {control}, mean"),
+        ("DifferenceLow", _number(low, "+"), f"difference to {control}, lower end of the 95 % interval"),
+        ("DifferenceHigh", _number(high, "+"), f"difference to {control}, upper end of the 95 % interval"),
+        ("DifferenceN", str(n), f"difference to {control}, seeds"),
     ]
 
 
@@ -107,7 +115,7 @@ def _number(value, sign=""):
 
 
 def _letters(text):
-    return "".join(chr(ord("A") + byte % 26) for byte in hashlib.sha256(text.encode()).digest()[:6])
+    return "".join(chr(ord("A") + byte % 26) for byte in hashlib.sha256(text.encode()).digest()[:4])
 
 
 def definitions(table, numbers, runs):
@@ -144,7 +152,8 @@ def example(table, numbers, tables, figures, entries):
         "% pdflatex example && bibtex example && pdflatex example && pdflatex example",
         r"\documentclass{article}",
         r"\usepackage[T1]{fontenc}",
-        r"\usepackage[margin=2.5cm]{geometry}",
+        r"\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}",
+        r"\usepackage[a4paper,landscape,margin=2cm]{geometry}",
         r"\usepackage{booktabs,graphicx}",
         r"\input{numbers}",
         r"\begin{document}",
@@ -161,13 +170,14 @@ def example(table, numbers, tables, figures, entries):
         text += [
             r"\begin{figure}",
             r"\centering",
-            rf"\includegraphics[width=\linewidth,height=0.8\textheight,keepaspectratio]{{{figure}}}",
+            rf"\includegraphics[width=\linewidth,height=0.75\textheight,keepaspectratio]{{{figure}}}",
             rf"\caption{{{_tex(caption)}}}",
             r"\end{figure}",
         ]
     text += [r"\subsection*{Numbers}", r"\begingroup\footnotesize\raggedright\setlength{\parindent}{0pt}"]
     text += [
-        rf"\texttt{{\string\{macro}}} \hfill \{macro}\\ {_tex(_line(what))}\par" for macro, (_, what) in numbers.items()
+        rf"{_tex(_line(what))} \hfill \{macro}\\ \texttt{{\string\{macro}}}\par\smallskip"
+        for macro, (_, what) in numbers.items()
     ]
     text.append(r"\endgroup")
     if entries:
