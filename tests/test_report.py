@@ -393,7 +393,9 @@ def test_tex_is_balanced_and_uses_only_what_it_defines(hostile):
     assert set(re.findall(r"\\(db[A-Za-z]+)", example)) == macro_names
     inputs = set(re.findall(r"\\input\{(\w+)\}", example))
     assert {f"{name}.tex" for name in inputs} | {"example.tex", "references.bib"} == set(files)
-    assert all((hostile.folder / "paper" / f"{name}.pdf").exists() for name in re.findall(r"\]\{(\w+)\}", example))
+    pictures = re.findall(r"\\includegraphics\[.*\]\{(\w+)\}", example)
+    assert pictures == ["accuracy"]
+    assert all((hostile.folder / "paper" / f"{name}.pdf").exists() for name in pictures)
     assert set(re.search(r"\\cite\{(.*?)\}", example)[1].split(",")) == set(
         re.findall(r"@\w+\{([^,]+),", files["references.bib"])
     )
@@ -424,13 +426,15 @@ def test_report_without_collected_metrics_is_one_line(tmp_path, monkeypatch, cap
 def test_command_writes_page_and_paper_and_the_complete_one_removes_the_partial(suite, monkeypatch):
     root = suite.store.results.parent
     monkeypatch.chdir(root)
-    content = "dataset: digits\nseeds: [0]\npairs: [{teacher: resnet8, student: resnet8}]\nmethods: {NONE: {}}\n"
-    write_atomically("params/small_2.yaml", content)
+    params = Path("params/small_2.yaml").read_text()
+    content = "dataset: digits\nseeds: [0]\npairs: [{teacher: resnet20, student: resnet8}]\nmethods:\n"
+    write_atomically("params/small_2.yaml", content + "  NONE: {DISTILLER.TYPE: NONE}\n")
     assert main(["report", "small_2", "--partial"]) == 0
     assert "PARTIAL: 0 of 2 runs" in Path("reports/small_2/partial.html").read_text()
     assert Path("reports/small_2/partial-paper/example.tex").exists()
     write_atomically("results/suites/small_2/index.csv", suite.index.to_csv(index=False))
     write_atomically("results/suites/small_2/metrics.csv", collect(suite.index, suite.store).to_csv(index=False))
+    write_atomically("params/small_2.yaml", params)
     assert main(["report", "small_2"]) == 0
     found = {path.name for path in Path("reports/small_2").iterdir()}
     assert found == {"index.html", "paper", "tables", "figures"}
