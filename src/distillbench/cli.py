@@ -109,6 +109,11 @@ def parser():
         (["folder"], {"help": "folder in the format of the reference vectors"}),
     )
     command(
+        check,
+        "try the rules that every method keeps on a method in a file of your own",
+        (["file"], {"help": "Python file with one class that has `name` and `version`"}),
+    )
+    command(
         collect,
         "gather the metrics of a suite's runs (a rule of the workflow)",
         suite,
@@ -176,12 +181,15 @@ def plan(suite, only):
 def train(spec, out, work, device, save_seconds):
     """Train one run from its specification; interrupted, the same command goes on where it stopped."""
     from distillbench import data as datasets
+    from distillbench.config import method_files
     from distillbench.config.specification import read_specification
     from distillbench.engine.run import train as train_run
     from distillbench.files import read_json
     from distillbench.store import Store
 
-    specification = read_specification(spec)
+    specification, source = read_specification(spec), read_json(spec).get("source")
+    if source and source.get("method_file"):
+        method_files.use([source["method_file"]])
     name = specification["dataset"]["name"]
     images = datasets.load(name, datasets.data_path(name))
     print(f"{specification.id} -> {out}", flush=True)
@@ -193,7 +201,7 @@ def train(spec, out, work, device, save_seconds):
         runs=Store().runs,
         device=device,
         save_seconds=save_seconds,
-        source=read_json(spec).get("source"),
+        source=source,
         report=lambda line: print(line, flush=True),
     )
 
@@ -391,6 +399,18 @@ def parity(folder):
     from distillbench.parity import check_folder
 
     return check_folder(Path(folder))
+
+
+def check(file):
+    """Try the rules that every method keeps on a method in a file of your own; exit code 1 if one is broken."""
+    from distillbench.config import method_files
+    from distillbench.contract import check_method
+
+    name = method_files.read(file)["name"]
+    method_files.use([file])
+    broken = check_method(name)
+    print(f"{file}: {name} breaks {broken} rules" if broken else f"{file}: {name} keeps every rule")
+    return 1 if broken else 0
 
 
 def data(name, out):
