@@ -92,6 +92,13 @@ def parser():
         _out("folder for accuracy.pdf and accuracy.png"),
         _partial(),
     )
+    command(
+        report,
+        "write a suite's page index.html and its folder paper/ for LaTeX",
+        suite,
+        _out("folder for index.html and paper/ (default: reports/SUITE)"),
+        _partial(),
+    )
     command(status, "how far a suite is: counts, running epochs, failures and their reasons", suite)
     command(ls, "list the runs in results/runs")
     command(show, "show a run's specification, record and metrics", run)
@@ -253,6 +260,33 @@ def figures(suite, out, partial):
     out = Path(out or f"reports/{suite}/figures")
     for ending in ("pdf", "png"):
         save(accuracy_figure(_table(suite, partial)), out / f"{'partial' if partial else 'accuracy'}.{ending}")
+
+
+def report(suite, out, partial):
+    """Write index.html, a page that needs no other file, and paper/, to \\input into a LaTeX document.
+
+    They show the tables and figures of reports/SUITE. With --partial: partial.html and partial-paper/, which the next
+    complete report removes.
+    """
+    import shutil
+
+    from distillbench.files import write_atomically
+    from distillbench.reporting.collect import read_index
+    from distillbench.reporting.index import index_path
+    from distillbench.reporting.page import render_page
+    from distillbench.reporting.paper import write_paper
+    from distillbench.store import Store
+
+    table, folder = _table(suite, partial), Path(f"reports/{suite}")
+    if partial:
+        figures(suite, None, partial)
+    out, about = Path(out or folder), (table, read_index(index_path(suite)), Store(), folder)
+    write_atomically(out / ("partial.html" if partial else "index.html"), render_page(*about, partial))
+    for name in ("partial-paper",) if partial else ("paper", "partial-paper"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    write_paper(*about, out / ("partial-paper" if partial else "paper"), partial)
+    if not partial:
+        (out / "partial.html").unlink(missing_ok=True)
 
 
 def _table(suite, partial):

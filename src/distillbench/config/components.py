@@ -38,13 +38,14 @@ def _literals(body):
 def read_declarations(path):
     """The literals of a component's file: those of its class that has a `name`, or those of the module.
 
-    path: a Python file. Returns a dict with at least `name` and `version`, or None if it declares nothing.
+    path: a Python file. Returns a dict with at least `name`, `version` and `bibtex` (one entry, or ""), or None if
+    it declares nothing.
     """
     tree = ast.parse(Path(path).read_text(encoding="utf-8"), filename=str(path))
     for body in [*(n.body for n in tree.body if isinstance(n, ast.ClassDef)), tree.body]:
         values = _literals(body)
         if "name" in values and "version" in values:
-            return {**values, "module": Path(path).stem, "doc": ast.get_docstring(tree) or ""}
+            return {"bibtex": "", **values, "module": Path(path).stem, "doc": ast.get_docstring(tree) or ""}
     return None
 
 

@@ -50,6 +50,7 @@ class Method(nn.Module, ABC):
         Without any the run has no teacher. The student's features are always there.
     views: augmented views of an image per batch. With more than one, `losses` gets a tuple of outputs, one
         a view, for student and teacher each; with one it gets the output itself.
+    bibtex: one BibTeX entry, for the report page and the bibliography of the paper folder; optional.
     temperature: for methods with a loss on student against teacher logits, the key that holds its
         temperature; such a method can take GKD.
 
