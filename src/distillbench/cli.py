@@ -87,9 +87,9 @@ def parser():
     )
     command(
         figures,
-        "draw a suite's figure as PDF and PNG",
+        "draw a suite's figures as PDF and PNG",
         suite,
-        _out("folder for accuracy.pdf and accuracy.png"),
+        _out("folder for accuracy.pdf, accuracy.png, ... (default: reports/SUITE/figures)"),
         _partial(),
     )
     command(
@@ -254,12 +254,20 @@ def tables(suite, out, partial):
 
 
 def figures(suite, out, partial):
-    """Draw accuracy by method with intervals, a panel a pair."""
-    from distillbench.reporting.figures import accuracy_figure, save
+    """Draw a suite's figures as PDF and PNG; docs/reading.md says how to read each."""
+    from distillbench.planning import plan_suite
+    from distillbench.reporting.collect import read_index
+    from distillbench.reporting.figures import FIGURES, Results, read_histories, save
+    from distillbench.reporting.index import figure_names, index_path
+    from distillbench.store import Store
 
+    table, names = _table(suite, partial), figure_names(plan_suite(suite, write=False))
+    index = read_index(index_path(suite))
+    results = Results(table, index, read_histories(index, Store()))
     out = Path(out or f"reports/{suite}/figures")
-    for ending in ("pdf", "png"):
-        save(accuracy_figure(_table(suite, partial)), out / f"{'partial' if partial else 'accuracy'}.{ending}")
+    for name in names:
+        for ending in ("pdf", "png"):
+            save(FIGURES[name](results), out / f"{'partial-' if partial else ''}{name}.{ending}")
 
 
 def report(suite, out, partial):

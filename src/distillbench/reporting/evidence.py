@@ -69,6 +69,6 @@ def citation_key(entry):
 
 
 def figure_files(folder, partial):
-    """[(name, caption, path without ending)] of the figures that are in a folder; of a partial suite the first."""
-    names = {next(iter(CAPTIONS)): "partial"} if partial else {name: name for name in CAPTIONS}
-    return [(n, CAPTIONS[n], folder / file) for n, file in names.items() if (folder / f"{file}.png").exists()]
+    """[(name, caption, path without ending)] of the figures that are in a folder."""
+    files = {name: folder / (f"partial-{name}" if partial else name) for name in CAPTIONS}
+    return [(name, CAPTIONS[name], file) for name, file in files.items() if file.with_suffix(".png").exists()]
