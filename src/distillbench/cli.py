@@ -278,6 +278,7 @@ def report(suite, out, partial):
     """
     import shutil
 
+    from distillbench.config.suite import load_suite
     from distillbench.files import write_atomically
     from distillbench.reporting.collect import read_index
     from distillbench.reporting.index import index_path
@@ -285,6 +286,7 @@ def report(suite, out, partial):
     from distillbench.reporting.paper import write_paper
     from distillbench.store import Store
 
+    load_suite(suite)  # for the references in a user's own method files
     table, folder = _table(suite, partial), Path(f"reports/{suite}")
     if partial:
         figures(suite, None, partial)

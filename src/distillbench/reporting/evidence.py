@@ -50,14 +50,14 @@ def _run(run, places, store):
 def references(specification):
     """{what: BibTeX entry, or "" where its file declares none} of what a run uses."""
     method, trainer = specification["method"]["name"], specification["trainer"]["name"]
-    used = {f"method {method}": components.methods()[method]}
+    used = {f"method {method}": components.methods().get(method, {})}  # a user's own may be gone
     if specification["gradient_scaling"]:
         used["gradient scaling GKD"] = components.gradient_scaling()
     if trainer != "base":
         used[f"trainer {trainer}"] = components.trainers()[trainer]
     dataset = specification["dataset"]["name"]
     used[f"dataset {dataset}"] = components.datasets()[dataset]
-    return {what: declared["bibtex"].strip() for what, declared in used.items()}
+    return {what: declared.get("bibtex", "").strip() for what, declared in used.items()}
 
 
 def citation_key(entry):
