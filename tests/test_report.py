@@ -264,7 +264,7 @@ def test_commands_on_the_page_exist_and_name_the_latest_commit(tmp_path, specify
 def test_other_tables_and_only_figures_with_a_caption_are_shown(suite, monkeypatch):
     table = "# Details\n\n| row | nll |\n| --- | --- |\n| a\\|b | 0.12 |\n\nNats.\n\n[1] failed: KD\n"
     write_atomically(suite.folder / "tables/details.md", table)
-    write_atomically(suite.folder / "tables/partial.md", table)
+    write_atomically(suite.folder / "tables/partial-main.md", table)
     shutil.copy(suite.folder / "figures/accuracy.png", suite.folder / "figures/curves.png")
     before = suite.page()
     assert rows_of(before, "details") == [["a|b", "0.12"]] and "table-partial" not in before

@@ -248,7 +248,7 @@ def test_a_failed_run_stops_no_other_and_shows_in_its_cell(project):
     result = project.snakemake("--config", "suite=small")
     assert result.returncode == 1
     assert names(project, project.trained().keys() - before.keys()) == {("KD2", 0), ("KD2", 1)}
-    lines = (project.path / "reports/small/tables/partial.md").read_text().splitlines()
+    lines = (project.path / "reports/small/tables/partial-main.md").read_text().splitlines()
     bad = next(line for line in lines if re.match(r"\|\s*BAD\b", line))
     assert "failed (0/2) [1]" in bad
     note = next(line for line in lines if line.startswith("[1] failed: BAD, resnet8-resnet8, s0: "))

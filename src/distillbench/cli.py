@@ -80,9 +80,9 @@ def parser():
     )
     command(
         tables,
-        "print a suite's table, or write it as CSV, Markdown and LaTeX",
+        "print a suite's table, or write its tables as CSV, Markdown and LaTeX",
         suite,
-        _out("folder for main.csv, main.md, main.tex"),
+        _out("folder for main.csv, main.md, ..., details.csv, ..."),
         _partial(),
     )
     command(
@@ -115,9 +115,9 @@ def parser():
     )
     command(
         collect,
-        "gather the metrics of a suite's runs (a rule of the workflow)",
+        "gather metrics and costs of a suite's runs (a rule of the workflow)",
         suite,
-        _out("metrics.csv to write", required=True),
+        _out("folder for metrics.csv and costs.csv", required=True),
     )
     command(
         data,
@@ -232,42 +232,49 @@ def evaluate(run, stage, device):
 
 
 def tables(suite, out, partial):
-    """Print a suite's table from the runs that are there, or write it to a folder (--out).
+    """Print a suite's table from the runs that are there, or write its tables to a folder (--out).
 
-    The complete table is read from results/suites/SUITE, as the workflow collected it.
+    Complete tables are read from results/suites/SUITE, as the workflow collected it.
     """
+    from distillbench.files import write_atomically
+    from distillbench.reporting import details
+    from distillbench.reporting.results import read_results
     from distillbench.reporting.tables import FORMATS
 
+    results = read_results(suite, partial or out is None)
     if out is None:
-        print(FORMATS["md"](_table(suite, partial=True)))
-        print(
-            f"Files: reports/{suite}/ (tables, figures), results/runs/ (runs), results/suites/{suite}/ (index, metrics)"
-        )
+        print(FORMATS["md"](results.table))
+        print(f"Files: reports/{suite}/ (page, tables, figures, paper), results/runs/ (runs), results/suites/{suite}/")
         return
-    from distillbench.files import write_atomically
-
-    table = _table(suite, partial)
+    out, prefix = Path(out), "partial-" if partial else ""
     for ending, write in FORMATS.items():
-        write_atomically(Path(out) / f"{'partial' if partial else 'main'}.{ending}", write(table))
-        if not partial:
-            (Path(out) / f"partial.{ending}").unlink(missing_ok=True)
+        write_atomically(out / f"{prefix}main.{ending}", write(results.table))
+    summary = details.build_details(results.index, results.metrics, results.costs)
+    for ending, write in details.FORMATS.items():
+        write_atomically(out / f"{prefix}details.{ending}", write(suite, summary))
+    if not partial:
+        _remove_partial(out)
+
+
+def _remove_partial(folder):
+    """What a failed attempt left is out of date once the complete files are there."""
+    for path in folder.glob("partial-*.*"):
+        path.unlink()
 
 
 def figures(suite, out, partial):
     """Draw a suite's figures as PDF and PNG; docs/reading.md says how to read each."""
     from distillbench.planning import plan_suite
-    from distillbench.reporting.collect import read_index
-    from distillbench.reporting.figures import FIGURES, Results, read_histories, save
-    from distillbench.reporting.index import figure_names, index_path
-    from distillbench.store import Store
+    from distillbench.reporting.figures import FIGURES, save
+    from distillbench.reporting.index import figure_names
+    from distillbench.reporting.results import read_results
 
-    table, names = _table(suite, partial), figure_names(plan_suite(suite, write=False))
-    index = read_index(index_path(suite))
-    results = Results(table, index, read_histories(index, Store()))
-    out = Path(out or f"reports/{suite}/figures")
-    for name in names:
+    results, out = read_results(suite, partial), Path(out or f"reports/{suite}/figures")
+    for name in figure_names(plan_suite(suite, write=False)):
         for ending in ("pdf", "png"):
             save(FIGURES[name](results), out / f"{'partial-' if partial else ''}{name}.{ending}")
+    if not partial:
+        _remove_partial(out)
 
 
 def report(suite, out, partial):
@@ -280,17 +287,15 @@ def report(suite, out, partial):
 
     from distillbench.config.suite import load_suite
     from distillbench.files import write_atomically
-    from distillbench.reporting.collect import read_index
-    from distillbench.reporting.index import index_path
     from distillbench.reporting.page import render_page
     from distillbench.reporting.paper import write_paper
-    from distillbench.store import Store
+    from distillbench.reporting.results import read_results
 
     load_suite(suite)  # for the references in a user's own method files
-    table, folder = _table(suite, partial), Path(f"reports/{suite}")
+    results, folder = read_results(suite, partial), Path(f"reports/{suite}")
     if partial:
         figures(suite, None, partial)
-    out, about = Path(out or folder), (table, read_index(index_path(suite)), Store(), folder)
+    out, about = Path(out or folder), (results.table, results.index, results.store, folder)
     write_atomically(out / ("partial.html" if partial else "index.html"), render_page(*about, partial))
     for name in ("partial-paper",) if partial else ("paper", "partial-paper"):
         shutil.rmtree(out / name, ignore_errors=True)
@@ -299,45 +304,21 @@ def report(suite, out, partial):
         (out / "partial.html").unlink(missing_ok=True)
 
 
-def _table(suite, partial):
-    import pandas as pd
-
-    from distillbench.planning import plan_suite
-    from distillbench.reporting.collect import collect, failures, read_index
-    from distillbench.reporting.index import index_path
-    from distillbench.reporting.tables import build_table
-    from distillbench.store import Store
-
-    path = index_path(suite)
-    if partial:
-        store = Store()
-        plan_suite(suite)
-        index = read_index(path)
-        return build_table(suite, index, collect(index, store), failures(index, store))
-    metrics = path.with_name("metrics.csv")
-    for file in (path, metrics):
-        if not file.exists():
-            raise UserError(
-                f"{file}: no such file; `snakemake --config suite={suite}` makes it, --partial does without"
-            )
-    return build_table(suite, read_index(path), pd.read_csv(metrics))
-
-
 def collect(suite, out):
-    """Write the long-form metrics of all runs of a suite."""
+    """Write the long-form metrics of all runs of a suite, and what each run took."""
     from distillbench.files import write_atomically
-    from distillbench.reporting.collect import collect as collect_metrics
-    from distillbench.reporting.collect import read_index
+    from distillbench.reporting import collect
     from distillbench.reporting.index import index_path
     from distillbench.store import Store
 
     store = Store()
-    index = read_index(index_path(suite))
+    index = collect.read_index(index_path(suite))
     for run in dict.fromkeys(index["run"]):
         warning = store.other_realisation(run)
         if warning:
             print(f"warning: {warning}", file=sys.stderr)
-    write_atomically(out, collect_metrics(index, store).to_csv(index=False, lineterminator="\n"))
+    for path, frame in zip(collect.files(Path(out)), collect.collect(index, store), strict=True):
+        write_atomically(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
 def status(suite):

@@ -12,6 +12,7 @@ from distillbench.store import RUN_FILES, Store
 
 STORE = Store()
 PACKAGE = Path("src/distillbench")
+REPORTING = [str(path) for path in sorted((PACKAGE / "reporting").glob("*.*"))]
 
 try:
     for key in config:
@@ -47,16 +48,30 @@ def reports():
     if ONLY:
         return []
     return [
-        *(f"reports/{SUITE}/tables/main.{ending}" for ending in ("csv", "md", "tex")),
+        *table_files(SUITE),
         *figure_files(SUITE),
         f"reports/{SUITE}/index.html",
         f"reports/{SUITE}/paper",
     ]
 
 
+def collected(suite):
+    return [f"results/suites/{suite}/{name}.csv" for name in ("index", "metrics", "costs")]
+
+
+def table_files(suite):
+    return [
+        f"reports/{suite}/tables/{name}.{ending}"
+        for name in ("main", "details")
+        for ending in ("csv", "md", "tex")
+    ]
+
+
 def figure_files(suite):
     """What is drawn follows from the rows. suite: its name, or the wildcard."""
-    return [f"reports/{suite}/figures/{name}.{ending}" for name in figure_names(PLAN) for ending in ("pdf", "png")]
+    return [
+        f"reports/{suite}/figures/{name}.{ending}" for name in figure_names(PLAN) for ending in ("pdf", "png")
+    ]
 
 
 def present(paths):
@@ -115,4 +130,4 @@ def write_partial_reports():
             [sys.executable, "-m", "distillbench", name, SUITE, "--partial", "--out", out]
         ).returncode:
             return
-    print(f"partial reports: {folder}/tables/partial.md, {folder}/partial.html", file=sys.stderr)
+    print(f"partial reports: {folder}/tables/partial-main.md, {folder}/partial.html", file=sys.stderr)

@@ -72,3 +72,12 @@ def figure_files(folder, partial):
     """[(name, caption, path without ending)] of the figures that are in a folder."""
     files = {name: folder / (f"partial-{name}" if partial else name) for name in CAPTIONS}
     return [(name, CAPTIONS[name], file) for name, file in files.items() if file.with_suffix(".png").exists()]
+
+
+def other_tables(folder, ending, partial):
+    """The files of a suite's tables apart from the main one."""
+    prefix = "partial-" if partial else ""
+    found = sorted(
+        path for path in (folder / "tables").glob(f"*.{ending}") if path.stem.startswith("partial-") == partial
+    )
+    return [path for path in found if path.stem != f"{prefix}main"]

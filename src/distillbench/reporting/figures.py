@@ -1,6 +1,4 @@
-"""The suite's figures. Each takes `Results` and returns a matplotlib figure; `FIGURES` says which a suite has."""
-
-from typing import NamedTuple
+"""The suite's figures, from `results.Results`. Which of `FIGURES` a suite has: `index.figure_names`."""
 
 import matplotlib
 
@@ -9,13 +7,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
 from distillbench.reporting.statistics import t_interval
-from distillbench.reporting.tables import Table
 
 PALETTE = "colorblind"
-MARKERS = "oDs^vP*X"
+MARKERS = "os^vP*Xd"
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 2)))
 GREY = "0.35"
 
@@ -44,20 +41,6 @@ CAPTIONS = {  # by the figure's file; the report page and the paper folder show 
         " signed (top) and absolute (bottom) value. Solid: the row; thin dashes: its control."
     ),
 }
-
-
-class Results(NamedTuple):
-    """What the figures show. histories: {run: history.csv as a frame}, of the runs that have one here."""
-
-    table: Table
-    index: pd.DataFrame
-    histories: dict
-
-
-def read_histories(index, store):
-    """{run: frame with a line an epoch} of the runs of an index whose history.csv is here."""
-    paths = {run: store.run(run) / "history.csv" for run in dict.fromkeys(index["run"])}
-    return {run: pd.read_csv(path, index_col="epoch") for run, path in paths.items() if path.exists()}
 
 
 def style():
@@ -224,11 +207,13 @@ def scale_figure(results):
                 drawn.append(share)
             there = share > 1e-4
             centres = (edges[:-1] + edges[1:])[there] / 2
-            mark = {"marker": MARKERS[number % len(MARKERS)], "markersize": 3.5, "linewidth": 1.4}
+            size = max(1.0, 3.2 - number)  # lines that coincide are all seen
+            mark = {"marker": MARKERS[number % len(MARKERS)], "markersize": 2.5 + size, "linewidth": size}
             axis.plot(centres, factor[there] / share[there], label=row, zorder=3, **mark, **look(number))
         behind.set_ylim(0, 1)
         behind.grid(visible=False)
         behind.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        behind.tick_params(right=False)
         axis.set_zorder(behind.get_zorder() + 1)
         axis.patch.set_visible(False)
         axis.set_title(arrow(pair), fontsize="medium")
@@ -263,6 +248,9 @@ def gradients_figure(results):
                     _gradient_lines(axis, _gradient(results, name, pair, kind) if name else None, dashes, width)
             signed.axhline(0, color="0.2", linewidth=0.7)
             absolute.set_yscale("log")
+            absolute.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            absolute.yaxis.set_major_formatter("{x:g}")
+            absolute.yaxis.set_minor_formatter(NullFormatter())
             title = f"{row}  (dashes: {control})" if control in observed else row
             signed.set_title(title if not line else "", fontsize="small")
             for axis in (signed, absolute):
