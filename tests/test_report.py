@@ -57,7 +57,7 @@ class Suite:
                     absent = row in missing and seed == 1
                     cells.append(self.cell(row, role, control, pair, run, seed, commits, absent))
         self.index = pd.DataFrame(cells, columns=COLUMNS).drop_duplicates(["row", "pair", "seed"])
-        self.table = build_table("small_2", self.index, collect(self.index, self.store))
+        self.table = build_table("small_2", self.index, collect(self.index, self.store)[0])
         write_atomically(root / "params/small_2.yaml", PARAMS)
         write_atomically(self.folder / "tables/main.md", to_markdown(self.table))
         for ending in ("png", "pdf"):
@@ -265,15 +265,15 @@ def test_other_tables_and_only_figures_with_a_caption_are_shown(suite, monkeypat
     table = "# Details\n\n| row | nll |\n| --- | --- |\n| a\\|b | 0.12 |\n\nNats.\n\n[1] failed: KD\n"
     write_atomically(suite.folder / "tables/details.md", table)
     write_atomically(suite.folder / "tables/partial-main.md", table)
-    shutil.copy(suite.folder / "figures/accuracy.png", suite.folder / "figures/curves.png")
+    shutil.copy(suite.folder / "figures/accuracy.png", suite.folder / "figures/novel.png")
     before = suite.page()
     assert rows_of(before, "details") == [["a|b", "0.12"]] and "table-partial" not in before
-    assert "Nats." in before and "[1] failed: KD" in before and "figure-curves" not in before
-    monkeypatch.setitem(CAPTIONS, "curves", "Curves of <all> runs.")
+    assert "Nats." in before and "[1] failed: KD" in before and "figure-novel" not in before
+    monkeypatch.setitem(CAPTIONS, "novel", "Curves of <all> runs.")
     monkeypatch.setitem(CAPTIONS, "absent", "No such file.")
     after = suite.page()
     assert "Curves of &lt;all&gt; runs." in after and "figure-absent" not in after
-    assert after.index("figure-accuracy") < after.index("figure-curves")
+    assert after.index("figure-accuracy") < after.index("figure-novel")
 
 
 # The paper folder
@@ -444,7 +444,8 @@ def test_command_writes_page_and_paper_and_the_complete_one_removes_the_partial(
     assert "PARTIAL: 0 of 2 runs" in Path("reports/small_2/partial.html").read_text()
     assert Path("reports/small_2/partial-paper/example.tex").exists()
     write_atomically("results/suites/small_2/index.csv", suite.index.to_csv(index=False))
-    write_atomically("results/suites/small_2/metrics.csv", collect(suite.index, suite.store).to_csv(index=False))
+    for name, frame in zip(("metrics", "costs"), collect(suite.index, suite.store), strict=True):
+        write_atomically(f"results/suites/small_2/{name}.csv", frame.to_csv(index=False))
     assert main(["report", "small_2"]) == 0
     found = {path.name for path in Path("reports/small_2").iterdir()}
     assert found == {"index.html", "paper", "tables", "figures"}

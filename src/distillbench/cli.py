@@ -63,6 +63,10 @@ def parser():
             ["--save-seconds"],
             {"type": float, "default": 30.0, "help": "save the state this often (default: 30)"},
         ),
+        (
+            ["--log"],
+            {"nargs": "+", "choices": ("tensorboard", "wandb"), "default": [], "help": "log each epoch there, too"},
+        ),
     )
     command(
         evaluate,
@@ -178,19 +182,22 @@ def plan(suite, only):
         print(f"note: {note}")
 
 
-def train(spec, out, work, device, save_seconds):
+def train(spec, out, work, device, save_seconds, log):
     """Train one run from its specification; interrupted, the same command goes on where it stopped."""
     from distillbench import data as datasets
     from distillbench.config import method_files
     from distillbench.config.specification import read_specification
     from distillbench.engine.run import train as train_run
     from distillbench.files import read_json
+    from distillbench.loggers import open_loggers
     from distillbench.store import Store
 
     specification, source = read_specification(spec), read_json(spec).get("source")
     if source and source.get("method_file"):
         method_files.use([source["method_file"]])
     name = specification["dataset"]["name"]
+    store = Store()
+    write, close = open_loggers(log, specification, store.results / "logs" / "tensorboard")
     images = datasets.load(name, datasets.data_path(name))
     print(f"{specification.id} -> {out}", flush=True)
     train_run(
@@ -198,12 +205,14 @@ def train(spec, out, work, device, save_seconds):
         images,
         out,
         work=work or f"{out.rstrip('/')}.work",
-        runs=Store().runs,
+        runs=store.runs,
         device=device,
         save_seconds=save_seconds,
         source=source,
         report=lambda line: print(line, flush=True),
+        log=write,
     )
+    close()
 
 
 def evaluate(run, stage, device):
