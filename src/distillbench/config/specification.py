@@ -106,6 +106,13 @@ def _without_neutral_keys(parameters, keys):
     return {name: value for name, value in parameters.items() if name not in keys or keys[name].neutral != value}
 
 
+def flat(value, prefix=""):
+    """{dotted key: value} of nested mappings."""
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    return {k: v for key, entry in value.items() for k, v in flat(entry, f"{prefix}.{key}" if prefix else key).items()}
+
+
 def read_specification(path):
     """The specification in a spec.json. Raises UserError where its text does not have the digest it names."""
     content = read_json(path)
