@@ -265,9 +265,9 @@ def _metrics(path):
 
 
 def _files(directory):
-    """Sorted, the record last: it means that the run is finished."""
-    paths = [path for path in directory.rglob("*") if path.is_file()]
-    return sorted(paths, key=lambda path: (path.name == "record.json", path))
+    """What is derived comes after what it is derived from, the record last: it means that the run is finished."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    return sorted(paths, key=lambda path: {"metrics.json": 1, "record.json": 2}.get(path.name, 0))
 
 
 def _place(there, here):

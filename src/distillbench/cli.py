@@ -435,7 +435,7 @@ def gc(delete, yes):
     for item in found.items:
         print(f"{megabytes(item.size):>10}  {item.run}  ({', '.join(item.parts)})")
     total = f"{len(found.items)} runs, {megabytes(sum(item.size for item in found.items))}"
-    print(f"{total}, that no suite of {found.scope} and no pin names")
+    print(f"{total} that belong to no pin and to no suite {found.scope}")
     for problem in found.problems:
         print(f"problem: {problem}", file=sys.stderr)
     if not delete or (not found.items and not found.problems):

@@ -97,8 +97,8 @@ def find_unused(store, root="."):
     kept = named_by_suites | _with_teachers(kept, places, store)
     items = [Unused(run, places[run], sum(map(_size, places[run].values()))) for run in sorted(places.keys() - kept)]
     if references is None:
-        return Found(items, problems, "the working tree (outside git it counts alone)")
-    return Found(items, problems, f"the working tree and {len(references)} git references")
+        return Found(items, problems, "of the working tree (outside git, so it alone counts)")
+    return Found(items, problems, f"of the working tree or of {len(references)} git references")
 
 
 # References
@@ -135,6 +135,11 @@ def _extract(root, commit, entries, folder):
         with tarfile.open(fileobj=BytesIO(content)) as archive:
             archive.extraction_filter = getattr(tarfile, "data_filter", None)
             archive.extractall(folder)
+        for name in (
+            _git(root, "ls-tree", "-r", "-z", "--name-only", commit, "--", "src", "params").decode().split("\0")
+        ):
+            if not os.path.lexists(Path(folder) / name):
+                raise UserError(f"git archive leaves {name} out; remove export-ignore from .gitattributes")
 
 
 def _expand(folder, source):
