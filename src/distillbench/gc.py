@@ -20,10 +20,8 @@ from distillbench.errors import UserError
 
 PINS = "params/pins.txt"
 EXPAND = """\
-import sys, pathlib, distillbench
+import pathlib
 from distillbench.planning import plan_suite
-if not pathlib.Path(distillbench.__file__).resolve().is_relative_to(pathlib.Path(sys.argv[1]).resolve()):
-    sys.exit("src/ has no distillbench")
 for path in sorted(pathlib.Path("params").glob("*.yaml")):
     print(*plan_suite(path.stem, write=False).runs, sep="\\n")
 """
@@ -81,9 +79,10 @@ def find_unused(store, root="."):
                 named_by_suites |= _expand(folder, Path(folder) / "src")
             except UserError as error:
                 problems.append(f"{', '.join(names)}: {error}")
-    for source in {PACKAGE.parent, (root / "src").resolve()}:  # the same but for a copy that is installed
+    installed, own = PACKAGE.parent, (root / "src").resolve()  # the same unless a copy is installed
+    for source in {installed, own} if (own / PACKAGE.name).is_dir() else {installed}:
         try:
-            named_by_suites |= _expand(root, source) if (source / PACKAGE.name).is_dir() else set()
+            named_by_suites |= _expand(root, source)
         except UserError as error:
             problems.append(f"the working tree: {error}")
     places = _places(store)
@@ -144,7 +143,9 @@ def _extract(root, commit, entries, folder):
 
 def _expand(folder, source):
     """The ids of the runs of all suites in a folder, by the code in `source`."""
-    command = [sys.executable, "-c", EXPAND, source]
+    if not (source / PACKAGE.name).is_dir():  # else another copy would be imported
+        raise UserError(f"has no src/{PACKAGE.name}")
+    command = [sys.executable, "-c", EXPAND]
     environment = os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

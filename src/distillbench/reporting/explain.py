@@ -102,7 +102,7 @@ def _provenance(path):
     commit = ", modified: ".join([record["commit"] or "outside git", *([", ".join(modified)] if modified else [])])
     lines = [("made", f"{record['finished']} on {record['device']}"), ("commit", commit), ("versions", versions)]
     if source:
-        lines.append(("written in", "; ".join([f"{source['file']}, row {source['row']}", *source["notes"]])))
+        lines.append(("origin", "; ".join([f"{source['file']}, row {source['row']}", *source["notes"]])))
     return lines
 
 
