@@ -339,6 +339,24 @@ def test_a_run_that_is_being_trained_is_left_alone(made, here, capsys):
     assert not Store().run(run).exists() and len(Store().ids()) == 4
 
 
+def test_an_edited_specification_here_stops_the_import(made, here, capsys):
+    run = stores.runs(here)["NONE/s1"]
+    stores.finish(Store(), run)
+    path = Store().run(run) / "spec.json"
+    path.write_text(path.read_text().replace('"seed": 1', '"seed": 5'))
+    before = stores.files(here)
+    assert main(["import", str(made / "all.tar")]) == 2
+    assert "it was edited" in capsys.readouterr().err
+    assert stores.files(here) == before
+
+
+def test_partly_pulled_runs_of_other_suites_disturb_no_import(made, here):
+    run = Store().run("digits/resnet8/none/s0-0123456789ab")
+    evaluation_directory(run, "last").mkdir(parents=True)
+    (evaluation_directory(run, "last") / "metrics.json").write_text("{}")
+    assert main(["import", str(made / "all.tar")]) == 0
+
+
 # Damaged, truncated, hostile
 
 

@@ -146,6 +146,14 @@ def untracked_file_in_a_stash():
     git("stash", "-q", "--include-untracked")
 
 
+def suite_of_a_method_in_a_stash():
+    """The suite is an edited file, its method an untracked one."""
+    kd = Path("src/distillbench/methods/kd.py")
+    kd.with_name("own.py").write_text(kd.read_text().replace('name = "KD"', 'name = "Own"'))
+    PARAMS.write_text(f"{ORPHANS}  # with another row\n".replace("}}", "}, own: {DISTILLER.TYPE: Own}}"))
+    git("stash", "-q", "--include-untracked")
+
+
 def index_of_a_stash():
     PARAMS.write_text(ORPHANS)
     git("add", ".")
@@ -153,14 +161,15 @@ def index_of_a_stash():
     git("stash", "-q")
 
 
-PLACES = [branch, tag, remote_branch, detached_head, stash, older_stash, untracked_file_in_a_stash, index_of_a_stash]
+PLACES = [branch, tag, remote_branch, detached_head]
+PLACES += [stash, older_stash, index_of_a_stash, untracked_file_in_a_stash, suite_of_a_method_in_a_stash]
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
 def test_a_suite_of_any_reference_keeps_its_runs(repository, capsys, place):
     place()
     assert PARAMS.read_text() == SUITE and not Path("params/new.yaml").exists()
-    assert listed(capsys) == set()
+    assert listed(capsys, 0, "--delete", "--yes") == set()
 
 
 def test_a_deleted_branch_keeps_nothing(repository, capsys):
@@ -202,6 +211,13 @@ def test_outside_git_the_working_tree_counts_alone_and_that_is_said(folder, caps
     assert main(["gc"]) == 0
     assert "outside git, so it alone counts" in capsys.readouterr().out
     assert methods(listed(capsys)) == EXTRAS
+
+
+def test_a_folder_without_params_is_refused(folder, capsys):
+    shutil.rmtree("params")
+    assert main(["gc", "--delete", "--yes"]) == 2
+    assert "run this in the project's directory" in capsys.readouterr().err
+    assert len(Store().ids()) == 5
 
 
 # Pins
@@ -294,7 +310,7 @@ def test_delete_removes_what_is_listed_and_nothing_else(folder, capsys):
     before = stores.files(".")
     assert main(["gc", "--delete", "--yes"]) == 0
     output = capsys.readouterr().out
-    assert "(work, spec)" in output and "(run, work, spec)" in output and output.endswith("2 deleted\n")
+    assert "(work, spec)" in output and "(run, work, spec)" in output and output.endswith("2 of 2 deleted\n")
     assert stores.files(".") == {path: content for path, content in before.items() if "wrn_16_2" not in path}
     assert set(Store().ids()) == kept
     assert not list(Path("results").rglob("*wrn*")), "no empty folder stays"

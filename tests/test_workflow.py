@@ -298,10 +298,11 @@ def test_after_an_import_nothing_is_trained_or_predicted(project, what):
     command = (sys.executable, "-m", "distillbench")
     succeeded(project.call(*command, "export", "small", "--out", "small.tar", *what))
     runs = {path: content for path, (content, _) in project.files("results/runs").items()}
-    shutil.rmtree(project.path / "results")
+    for folder in ("results", "reports"):
+        shutil.rmtree(project.path / folder)
     assert succeeded(project.call(*command, "import", "small.tar")).count("imported ") == 5
     planned = project.plan()
-    assert planned and not {"train", "predict", "metrics", "data"} & set(planned)
+    assert planned["tables"] == {"small"} and not {"train", "predict", "metrics", "data"} & set(planned)
     arrived = {path: content for path, (content, _) in project.files("results/runs").items()}
     assert arrived == {path: content for path, content in runs.items() if not (what and path.match("*.pt"))}
     lines = succeeded(project.call(*command, "explain", "small", "KD")).splitlines()

@@ -141,6 +141,19 @@ def import_archive(path, store):
         shutil.rmtree(stage)
 
 
+def teacher_warnings(runs, store):
+    """Lines on those of some runs, and of the students here of these, whose teacher holds other weights than it did."""
+    warnings = []
+    for run in store.ids():
+        if all((store.run(run) / name).exists() for name in ("spec.json", "record.json")):
+            try:
+                if run in runs or store.specification(run).teacher_id in runs:
+                    warnings.append(store.other_realisation(run))
+            except UserError as error:
+                warnings.append(str(error))
+    return list(filter(None, warnings))
+
+
 def _unpack(path, stage):
     """Write the files of an archive, each checked, below `stage`; returns the manifest."""
     with open(path, "rb") as file:
@@ -221,6 +234,8 @@ def _compare(there, run, store):
         if store.running(run):
             return Outcome(run, "refused", "is being trained here; import it when that has ended")
         return Outcome(run, "imported")
+    if (here / "spec.json").exists():
+        store.specification(run)  # raises if it was edited
     if difference := _difference(here, there):
         return Outcome(run, "refused", f"same id, different realisation: {difference}")
     complete = all((here / path.relative_to(there)).exists() for path in _files(there))

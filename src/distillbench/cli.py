@@ -404,7 +404,7 @@ def import_(file):
 
     Exit code 1 where a run is here with other weights or predictions: it stays as it is.
     """
-    from distillbench.archive import import_archive
+    from distillbench.archive import import_archive, teacher_warnings
     from distillbench.files import sha256_of
     from distillbench.store import Store
 
@@ -412,9 +412,7 @@ def import_(file):
     manifest, outcomes = import_archive(file, store)
     for run, state, detail in outcomes:
         print(f"{state:12} {run}{f': {detail}' if detail else ''}")
-    concerned = {run for run, _, _ in outcomes}
-    concerned |= {run for run in store.ids() if store.specification(run).teacher_id in concerned}
-    warnings = list(filter(None, map(store.other_realisation, sorted(concerned & set(store.ids())))))
+    warnings = teacher_warnings({run for run, _, _ in outcomes}, store)
     for warning in warnings:
         print(f"warning: {warning}")
     suite = f"params/{manifest['suite']}.yaml"
@@ -448,7 +446,7 @@ def gc(delete, yes):
         if input(f"delete {total}? [y/N] ").strip().lower() not in ("y", "yes"):
             return
     deleted = [item.delete(store) for item in found.items]
-    print(f"{sum(deleted)} deleted")
+    print(f"{sum(deleted)} of {len(deleted)} deleted")
 
 
 def parity(folder):

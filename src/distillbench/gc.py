@@ -58,14 +58,17 @@ class Found(NamedTuple):
 def find_unused(store, root="."):
     """What in the store is kept by no suite and no pin; deletes nothing. The pins of every reference count.
 
-    Raises UserError if git fails or the specification of a pinned run is damaged.
+    Raises UserError if there is no params/, git fails or the specification of a pinned run is damaged.
     """
     root, problems = Path(root), []
+    if not (root / "params").is_dir():
+        raise UserError("params/: no such folder here; run this in the project's directory")
     references = _references(root)
     trees = {}
     for name, layers in (references or {}).items():
         try:
-            if any(code := tuple(_code(root, layer) for layer in layers)):
+            code = tuple(_code(root, layer) for layer in layers)
+            if any(name == "params" for entries in code for *_, name in entries):
                 trees.setdefault(code, (layers, []))[1].append(name)
         except UserError as error:
             problems.append(f"{name}: {error}")
@@ -111,21 +114,18 @@ def _references(root):
     """
     if not any((folder / ".git").exists() for folder in (root.resolve(), *root.resolve().parents)):
         return None
-    refs = _git(root, "for-each-ref", "--format=%(refname)").decode().split()
-    found = {ref: [ref] for ref in refs if ref != "refs/stash"}
+    found = {ref: [ref] for ref in _lines(root, "for-each-ref", "--format=%(refname)") if ref != "refs/stash"}
     if _resolves(root, "HEAD"):
         found["HEAD"] = ["HEAD"]
-    for stash in _git(root, "stash", "list", "--format=%gd").decode().split():
-        found[stash] = [stash, f"{stash}^3"] if _resolves(root, f"{stash}^3") else [stash]
-        found[f"{stash}^2"] = [f"{stash}^2"]
+    for i, commit in enumerate(_lines(root, "stash", "list", "--format=%H")):
+        found[f"stash@{{{i}}}"] = [commit, f"{commit}^3"] if _resolves(root, f"{commit}^3") else [commit]
+        found[f"stash@{{{i}}}^2"] = [f"{commit}^2"]
     return found
 
 
 def _code(root, commit):
-    """((mode, object, name), ...) of what a commit has of src/ and params/; () for one without params/."""
-    lines = _git(root, "ls-tree", commit, "--", "src", "params").decode().splitlines()
-    entries = tuple((*line.partition("\t")[0].split(), line.partition("\t")[2]) for line in lines)
-    return entries if any(name == "params" for *_, name in entries) else ()
+    """((mode, kind, object, name), ...) of what a commit has of src/ and params/."""
+    return tuple(tuple(line.split()) for line in _lines(root, "ls-tree", commit, "--", "src", "params"))
 
 
 def _extract(root, commit, entries, folder):
@@ -134,9 +134,8 @@ def _extract(root, commit, entries, folder):
         with tarfile.open(fileobj=BytesIO(content)) as archive:
             archive.extraction_filter = getattr(tarfile, "data_filter", None)
             archive.extractall(folder)
-        for name in (
-            _git(root, "ls-tree", "-r", "-z", "--name-only", commit, "--", "src", "params").decode().split("\0")
-        ):
+        names = _git(root, "ls-tree", "-r", "-z", "--name-only", commit, "--", "src", "params")
+        for name in os.fsdecode(names).split("\0"):
             if not os.path.lexists(Path(folder) / name):
                 raise UserError(f"git archive leaves {name} out; remove export-ignore from .gitattributes")
 
@@ -156,6 +155,10 @@ def _expand(folder, source):
 
 def _resolves(root, name):
     return subprocess.run(["git", "rev-parse", "-q", "--verify", name], cwd=root, capture_output=True).returncode == 0
+
+
+def _lines(root, *arguments):
+    return os.fsdecode(_git(root, *arguments)).splitlines()
 
 
 def _git(root, *arguments):
