@@ -197,6 +197,32 @@ def test_the_suites_of_a_reference_are_expanded_by_its_own_code(repository, caps
     assert other.id in listed(capsys)
 
 
+def own_method(text=""):
+    """A branch with a method in a file of its own; returns the id of its run."""
+    own = Path("my/own.py")
+    own.parent.mkdir(exist_ok=True)
+    code = Path("src/distillbench/methods/kd.py").read_text().replace('name = "KD"', 'name = "Own"')
+    own.write_text(code + text)
+    PARAMS.write_text(SUITE.replace("methods:", "method_files: [my/own.py]\nmethods:") + "  o: {DISTILLER.TYPE: Own}\n")
+    git("add", ".")
+    git("commit", "-q", "-m", "own method")
+    run = next(run for run in plan_suite("small").runs if "/own/" in run)
+    stores.finish(Store(), run)
+    return run
+
+
+def test_a_method_file_of_a_reference_counts(repository, capsys):
+    git("switch", "-q", "-c", "first")
+    runs = {own_method()}
+    git("switch", "-q", "-c", "second")
+    runs.add(own_method("EDITED = True\n"))
+    git("switch", "-q", "main")
+    assert len(runs) == 2 and not Path("my/own.py").exists()
+    assert methods(listed(capsys)) == EXTRAS
+    git("branch", "-q", "-D", "first")
+    assert len(listed(capsys) & runs) == 1
+
+
 def test_a_reference_without_params_is_no_problem(repository, capsys):
     git("switch", "-q", "--orphan", "pages")
     Path("index.html").write_text("text")

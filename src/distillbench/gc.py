@@ -67,7 +67,7 @@ def find_unused(store, root="."):
     trees = {}
     for name, layers in (references or {}).items():
         try:
-            code = tuple(_code(root, layer) for layer in layers)
+            code = _code(root, layers)
             if any(name == "params" for entries in code for *_, name in entries):
                 trees.setdefault(code, (layers, []))[1].append(name)
         except UserError as error:
@@ -115,26 +115,43 @@ def _references(root):
     if not any((folder / ".git").exists() for folder in (root.resolve(), *root.resolve().parents)):
         return None
     found = {ref: [ref] for ref in _lines(root, "for-each-ref", "--format=%(refname)") if ref != "refs/stash"}
-    if _resolves(root, "HEAD"):
+    if _succeeds(root, "rev-parse", "-q", "--verify", "HEAD"):
         found["HEAD"] = ["HEAD"]
     for i, commit in enumerate(_lines(root, "stash", "list", "--format=%H")):
-        found[f"stash@{{{i}}}"] = [commit, f"{commit}^3"] if _resolves(root, f"{commit}^3") else [commit]
+        found[f"stash@{{{i}}}"] = (
+            [commit, f"{commit}^3"] if _succeeds(root, "rev-parse", "-q", "--verify", f"{commit}^3") else [commit]
+        )
         found[f"stash@{{{i}}}^2"] = [f"{commit}^2"]
     return found
 
 
-def _code(root, commit):
-    """((mode, kind, object, name), ...) of what a commit has of src/ and params/."""
-    return tuple(tuple(line.split()) for line in _lines(root, "ls-tree", commit, "--", "src", "params"))
+def _code(root, layers):
+    """[(mode, kind, object, name) of what decides a commit's runs, for each layer].
+
+    That is src/ and params/, or everything where a suite uses method files, which may lie anywhere.
+    """
+    paths = ["src", "params"]
+    if any(_succeeds(root, "grep", "-q", "-e", "method_files", layer, "--", "params") for layer in layers):
+        paths = []
+    trees = [_git(root, "ls-tree", "-z", layer, "--", *paths) for layer in layers]
+    return tuple(
+        tuple(
+            (*entry.partition("\t")[0].split(), entry.partition("\t")[2])
+            for entry in os.fsdecode(tree).split("\0")
+            if entry
+        )
+        for tree in trees
+    )
 
 
 def _extract(root, commit, entries, folder):
     if entries:
-        content = _git(root, "archive", "--format=tar", commit, "--", *(name for *_, name in entries))
+        paths = [name for *_, name in entries]
+        content = _git(root, "archive", "--format=tar", commit, "--", *paths)
         with tarfile.open(fileobj=BytesIO(content)) as archive:
             archive.extraction_filter = getattr(tarfile, "data_filter", None)
             archive.extractall(folder)
-        names = _git(root, "ls-tree", "-r", "-z", "--name-only", commit, "--", "src", "params")
+        names = _git(root, "ls-tree", "-r", "-z", "--name-only", commit, "--", *paths)
         for name in os.fsdecode(names).split("\0"):
             if not os.path.lexists(Path(folder) / name):
                 raise UserError(f"git archive leaves {name} out; remove export-ignore from .gitattributes")
@@ -153,8 +170,8 @@ def _expand(folder, source):
     return set(done.stdout.split())
 
 
-def _resolves(root, name):
-    return subprocess.run(["git", "rev-parse", "-q", "--verify", name], cwd=root, capture_output=True).returncode == 0
+def _succeeds(root, *arguments):
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False).returncode == 0
 
 
 def _lines(root, *arguments):

@@ -147,7 +147,9 @@ def _differences(control, specification):
     for key in sorted(other):
         parent, _, name = key.rpartition(".")
         node_is_new = any(k.startswith(f"{key}.") for k in other)
-        follows = name in ("version", "kind") and any(k.startswith(f"{parent}.") for k in other - {key})
+        follows = name in ("version", "kind", "source_sha256") and any(
+            k.startswith(f"{parent}.") for k in other - {key}
+        )
         if not node_is_new and not follows:
             yield key, " -> ".join(str(side.get(key, "(absent)")) for side in sides)
 
