@@ -451,7 +451,6 @@ def swapped_specifications(members):
 
 
 INCONSISTENT = {
-    "the specification of another run": swapped_specifications,
     "an edited specification": lambda m: edited(
         m, first(m, "/spec.json"), lambda c: c | {"specification": c["specification"] | {"seed": 7}}
     ),
@@ -465,6 +464,17 @@ INCONSISTENT = {
     "metrics of another run": lambda m: edited(m, first(m, "/metrics.json"), lambda c: c | {"run_sha256": "0" * 64}),
     "metrics that are none": lambda m: edited(m, first(m, "/metrics.json"), lambda c: c | {"metrics": [3]}),
 }
+
+
+def test_a_specification_is_compared_with_its_id_and_with_the_whole_digest(made, here, tmp_path, capsys):
+    members = contents(made / "all.tar")
+    write(tmp_path / "odd.tar", signed(swapped_specifications(members)))
+    refused(capsys, tmp_path / "odd.tar", "/spec.json: is the specification of ")
+    run = next(iter(json.loads(members[0][1])["runs"]))
+    other = {"specification": Store(made).specification(run).digest[:12] + "0" * 52}
+    runs = edited(members, MANIFEST, lambda c: c | {"runs": c["runs"] | {run: c["runs"][run] | other}})
+    write(tmp_path / "odd.tar", runs)
+    refused(capsys, tmp_path / "odd.tar", "/spec.json: is the specification of ")
 
 
 @pytest.mark.parametrize("case", INCONSISTENT)
