@@ -87,9 +87,9 @@ def parser():
     )
     command(
         figures,
-        "draw a suite's figure as PDF and PNG",
+        "draw a suite's figures as PDF and PNG",
         suite,
-        _out("folder for accuracy.pdf and accuracy.png"),
+        _out("folder for accuracy.pdf, accuracy.png, ... (default: reports/SUITE/figures)"),
         _partial(),
     )
     command(
@@ -286,12 +286,20 @@ def tables(suite, out, partial):
 
 
 def figures(suite, out, partial):
-    """Draw accuracy by method with intervals, a panel a pair."""
-    from distillbench.reporting.figures import accuracy_figure, save
+    """Draw a suite's figures as PDF and PNG; docs/reading.md says how to read each."""
+    from distillbench.planning import plan_suite
+    from distillbench.reporting.collect import read_index
+    from distillbench.reporting.figures import FIGURES, Results, read_histories, save
+    from distillbench.reporting.index import figure_names, index_path
+    from distillbench.store import Store
 
+    table, names = _table(suite, partial), figure_names(plan_suite(suite, write=False))
+    index = read_index(index_path(suite))
+    results = Results(table, index, read_histories(index, Store()))
     out = Path(out or f"reports/{suite}/figures")
-    for ending in ("pdf", "png"):
-        save(accuracy_figure(_table(suite, partial)), out / f"{'partial' if partial else 'accuracy'}.{ending}")
+    for name in names:
+        for ending in ("pdf", "png"):
+            save(FIGURES[name](results), out / f"{'partial-' if partial else ''}{name}.{ending}")
 
 
 def report(suite, out, partial):
@@ -302,6 +310,7 @@ def report(suite, out, partial):
     """
     import shutil
 
+    from distillbench.config.suite import load_suite
     from distillbench.files import write_atomically
     from distillbench.reporting.collect import read_index
     from distillbench.reporting.index import index_path
@@ -309,6 +318,7 @@ def report(suite, out, partial):
     from distillbench.reporting.paper import write_paper
     from distillbench.store import Store
 
+    load_suite(suite)  # for the references in a user's own method files
     table, folder = _table(suite, partial), Path(f"reports/{suite}")
     if partial:
         figures(suite, None, partial)

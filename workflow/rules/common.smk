@@ -7,6 +7,7 @@ from distillbench.config.specification import RUN_ID
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.planning import plan_suite
+from distillbench.reporting.index import figure_names
 from distillbench.store import RUN_FILES, Store
 
 STORE = Store()
@@ -47,10 +48,15 @@ def reports():
         return []
     return [
         *(f"reports/{SUITE}/tables/main.{ending}" for ending in ("csv", "md", "tex")),
-        *(f"reports/{SUITE}/figures/accuracy.{ending}" for ending in ("pdf", "png")),
+        *figure_files(SUITE),
         f"reports/{SUITE}/index.html",
         f"reports/{SUITE}/paper",
     ]
+
+
+def figure_files(suite):
+    """What is drawn follows from the rows. suite: its name, or the wildcard."""
+    return [f"reports/{suite}/figures/{name}.{ending}" for name in figure_names(PLAN) for ending in ("pdf", "png")]
 
 
 def present(paths):

@@ -47,8 +47,7 @@ rule figures:
         "src/distillbench/reporting/statistics.py",
         "src/distillbench/reporting/figures.py",
     output:
-        "reports/{suite}/figures/accuracy.pdf",
-        "reports/{suite}/figures/accuracy.png",
+        figure_files("{suite}"),
     log:
         "results/logs/figures/{suite}.log",
     conda:

@@ -154,7 +154,7 @@ def example(table, numbers, tables, figures, entries):
         r"\usepackage[T1]{fontenc}",
         r"\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}",
         r"\usepackage[a4paper,landscape,margin=2cm]{geometry}",
-        r"\usepackage{booktabs,graphicx}",
+        r"\usepackage{booktabs,graphicx,url}",
         r"\input{numbers}",
         r"\begin{document}",
         rf"\section*{{Suite {name}}}",
