@@ -257,7 +257,7 @@ def test_a_failed_run_stops_no_other_and_shows_in_its_cell(project):
     assert not (project.path / "reports/small/tables/main.md").read_text().count("BAD")
     page = (project.path / "reports/small/partial.html").read_text()
     assert "PARTIAL: 7 of 9 runs" in page and "[1] failed: BAD" in page
-    assert "BAD" not in (project.path / "reports/small/index.html").read_text()
+    assert ">BAD<" not in (project.path / "reports/small/index.html").read_text(), "the complete page stays"
 
 
 def test_only_trains_a_part_with_the_teacher_that_it_needs(fresh):
