@@ -30,7 +30,7 @@ def parser():
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(function, help, *arguments):
-        sub = commands.add_parser(function.__name__, help=help, description=f"{function.__doc__ or help}")
+        sub = commands.add_parser(function.__name__.rstrip("_"), help=help, description=f"{function.__doc__ or help}")
         for names, options in arguments:
             sub.add_argument(*names, **options)
         sub.set_defaults(function=function)
@@ -108,6 +108,34 @@ def parser():
     command(show, "show a run's specification, record and metrics", run)
     command(diff, "show where two runs' specifications differ", run, (["other"], {"help": "the other run"}))
     command(
+        explain,
+        "from a cell of a suite's table to its runs, files, commands and control",
+        (["suite"], {"help": "name of a file params/SUITE.yaml"}),
+        (
+            ["cell"],
+            {"nargs": "+", "metavar": "CELL", "help": "ROW/PAIR or ROW/PAIR/sSEED; ROW where there is one pair"},
+        ),
+    )
+    command(
+        export,
+        "pack a suite's finished runs into one archive",
+        suite,
+        only,
+        (["--predictions"], {"action": "store_true", "help": "without weights (model.*.pt)"}),
+        (["--out"], {"required": True, "metavar": "FILE", "help": "FILE.tar, or FILE.tar.gz to compress"}),
+    )
+    command(
+        import_,
+        "put the runs of an archive into results/runs",
+        (["file"], {"metavar": "FILE", "help": "what `distillbench export` wrote"}),
+    )
+    command(
+        gc,
+        "list what lies in results/ for no suite of any git reference and no pin, or delete it",
+        (["--delete"], {"action": "store_true", "help": "delete it, after a question"}),
+        (["--yes"], {"action": "store_true", "help": "ask no question"}),
+    )
+    command(
         parity,
         "compare this code with reference vectors of the official code, file by file",
         (["folder"], {"help": "folder in the format of the reference vectors"}),
@@ -141,6 +169,10 @@ def _partial():
         "action": "store_true",
         "help": "from the runs that are there, marked as partial (printing always is)",
     }
+
+
+def megabytes(size):
+    return f"{size / 1e6:.1f} MB"
 
 
 def main(arguments=None):
@@ -384,20 +416,85 @@ def show(run):
 
 def diff(run, other):
     """Show the keys in which two runs' specifications differ."""
+    from distillbench.config.specification import flat
     from distillbench.store import Store
 
     store = Store()
-    sides = [_flat(store.specification(store.find(name)).data) for name in (run, other)]
+    sides = [flat(store.specification(store.find(name)).data) for name in (run, other)]
     for key in dict.fromkeys([*sides[0], *sides[1]]):
         left, right = (side.get(key, "(absent)") for side in sides)
         if left != right:
             print(f"{key}: {left} -> {right}")
 
 
-def _flat(value, prefix=""):
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    return {k: v for key, entry in value.items() for k, v in _flat(entry, f"{prefix}.{key}" if prefix else key).items()}
+def explain(suite, cell):
+    """From a cell of a suite's table to its runs, their files, the commands that make them, and the control."""
+    from distillbench.reporting.explain import explain as explain_cell
+
+    print(explain_cell(suite, " ".join(cell)), end="")
+
+
+def export(suite, only, predictions, out):
+    """Pack the finished runs of a suite, with their evaluations, into one archive with a manifest of digests."""
+    from distillbench.archive import export_suite
+    from distillbench.planning import plan_suite
+    from distillbench.store import Store
+
+    part = plan_suite(suite, only, write=False)
+    runs, notes = export_suite(part, Store(), out, weights=not predictions)
+    for note in notes:
+        print(f"note: {note}")
+    print(f"{out}: {len(runs)} of {len(part.runs)} runs, {megabytes(Path(out).stat().st_size)}")
+
+
+def import_(file):
+    """Put the runs of an archive into results/runs once all of it is verified; nothing that is here is changed.
+
+    Exit code 1 where a run is here with other weights or predictions: it stays as it is.
+    """
+    from distillbench.archive import import_archive, teacher_warnings
+    from distillbench.files import sha256_of
+    from distillbench.store import Store
+
+    store = Store()
+    manifest, outcomes = import_archive(file, store)
+    for run, state, detail in outcomes:
+        print(f"{state:12} {run}{f': {detail}' if detail else ''}")
+    warnings = teacher_warnings({run for run, _, _ in outcomes}, store)
+    for warning in warnings:
+        print(f"warning: {warning}")
+    suite = f"params/{manifest['suite']}.yaml"
+    if not Path(suite).exists() or sha256_of(suite) != manifest["files"][suite]["sha256"]:
+        print(
+            f"note: {suite} is {'another' if Path(suite).exists() else 'not'} here; `tar -xOf {file} {suite}` shows it"
+        )
+    return int(bool(warnings) or any(state == "refused" for _, state, _ in outcomes))
+
+
+def gc(delete, yes):
+    """List, or delete, what lies in results/ for no suite of any git reference and no line of params/pins.txt."""
+    from distillbench.gc import find_unused
+    from distillbench.store import Store
+
+    store = Store()
+    found = find_unused(store)
+    for item in found.items:
+        print(f"{megabytes(item.size):>10}  {item.run}  ({', '.join(item.parts)})")
+    total = f"{len(found.items)} runs, {megabytes(sum(item.size for item in found.items))}"
+    print(f"{total} that belong to no pin and to no suite {found.scope}")
+    for problem in found.problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    if not delete or (not found.items and not found.problems):
+        return
+    if found.problems:
+        raise UserError("nothing is deleted while not every reference and pin is known")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UserError("nothing is deleted without a question; not a terminal, so add --yes")
+        if input(f"delete {total}? [y/N] ").strip().lower() not in ("y", "yes"):
+            return
+    deleted = [item.delete(store) for item in found.items]
+    print(f"{sum(deleted)} of {len(deleted)} deleted")
 
 
 def parity(folder):

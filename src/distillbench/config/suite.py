@@ -146,7 +146,10 @@ class _Reader:
             resolved = resolve((base, *layers, Written(facts, frozenset(), written.where)), written)
             specification = build_specification(resolved.config, scaled=resolved.scaled, teacher=teacher, seed=seed)
             place = (pair["name"], pair["teacher"], pair["student"], seed)
-            cell = Cell(row, role, control, *place, specification, resolved.notes, asked_for(resolved.config))
+            notes = list(resolved.notes)
+            if (resolved.scaled or resolved.config.SOLVER.TRAINER != "base") and role == "distilled" and not control:
+                notes.append("has no control, so that its gain cannot be told from its weights'; see docs/methods.md")
+            cell = Cell(row, role, control, *place, specification, tuple(notes), asked_for(resolved.config))
             cells.setdefault(cell.name, cell)
             return specification
 
