@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -256,9 +257,9 @@ def test_commands_on_the_page_exist_and_name_the_latest_commit(tmp_path, specify
     block = next(text for text in Page(suite.page()).texts["code"] if "snakemake" in text)
     assert f"git checkout {'a' * 40} " in block and "suite=small_2" in block
     commands = re.findall(r"^distillbench (.*)$", block, re.MULTILINE)
-    assert len(commands) == 2
+    assert len(commands) == 3
     for command in commands:
-        parser().parse_args(command.split())
+        parser().parse_args(shlex.split(command))
 
 
 def test_other_tables_and_only_figures_with_a_caption_are_shown(suite, monkeypatch):
