@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_workflow import new_project, succeeded
 
 from distillbench import contract
 from distillbench.cli import main
 from distillbench.config import components, method_files
 from distillbench.config.suite import load_suite
 from distillbench.errors import UserError
-from test_workflow import new_project, succeeded
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = (ROOT / "docs" / "own-method.md").read_text()
@@ -71,6 +71,7 @@ def test_only_what_the_code_does_is_in_the_digest(own):
     before = runs_of("SoftKD")
     edited(own, '"""SoftKD: KD that leaves', '"""Another docstring that leaves')
     edited(own, "        right = ", "        # a comment\n\n        right = ")
+    edited(own, "    version = 1\n", '    version = 1\n    bibtex = """@misc{me, title = {Mine}}"""\n')
     assert runs_of("SoftKD") == before
     edited(own, "* temperature**2", "* temperature**3")
     assert not runs_of("SoftKD") & before
