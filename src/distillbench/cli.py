@@ -80,9 +80,9 @@ def parser():
     )
     command(
         tables,
-        "print a suite's table, or write it as CSV, Markdown and LaTeX",
+        "print a suite's table, or write it as CSV, JSON, Markdown and LaTeX",
         suite,
-        _out("folder for main.csv, main.md, main.tex"),
+        _out("folder for main.csv, main.json, main.md, main.tex"),
         _partial(),
     )
     command(

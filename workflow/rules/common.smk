@@ -46,7 +46,7 @@ def reports():
     if ONLY:
         return []
     return [
-        *(f"reports/{SUITE}/tables/main.{ending}" for ending in ("csv", "md", "tex")),
+        *(f"reports/{SUITE}/tables/main.{ending}" for ending in ("csv", "json", "md", "tex")),
         *(f"reports/{SUITE}/figures/accuracy.{ending}" for ending in ("pdf", "png")),
     ]
 

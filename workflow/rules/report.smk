@@ -27,6 +27,7 @@ rule tables:
         "src/distillbench/reporting/statistics.py",
     output:
         "reports/{suite}/tables/main.csv",
+        "reports/{suite}/tables/main.json",
         "reports/{suite}/tables/main.md",
         "reports/{suite}/tables/main.tex",
     log:
