@@ -1,4 +1,4 @@
-"""A temporary copy of the project with a suite of five short runs."""
+"""A temporary copy of the project with a suite `small` of short runs, and the commands that people use there."""
 
 import csv
 import os
@@ -33,6 +33,7 @@ class Project:
     def call(self, *command):
         path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
         env = os.environ | {"PYTHONPATH": str(self.path / "src"), "PATH": path}
+        env |= {"DVC_SITE_CACHE_DIR": str(self.path.parent / "dvc")}
         return subprocess.run(command, cwd=self.path, env=env, capture_output=True, text=True, timeout=300)
 
     def snakemake(self, *arguments):
@@ -73,8 +74,18 @@ class Project:
         with open(self.path / file, "a") as stream:
             stream.write(text)
 
+    def git(self, *arguments):
+        return succeeded(self.call(*GIT, *arguments))
+
     def git_status(self):
-        return succeeded(self.call("git", "status", "--porcelain"))
+        return self.git("status", "--porcelain")
+
+    def commit(self):
+        self.git("add", ".")
+        self.git("commit", "-q", "-m", "a commit")
+
+    def dvc(self, *arguments):
+        return succeeded(self.call("dvc", *arguments))
 
 
 def succeeded(result):
@@ -92,16 +103,16 @@ def jobs(output):
     return found
 
 
-def new_project(path):
+def new_project(path, suite=SMALL):
     for name in COPIED:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(ROOT / name, path / name)
-    (path / "params/small.yaml").write_text(SMALL)
+    (path / "params/small.yaml").write_text(suite)
     (path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text().replace("demo", "small"))
     project = Project(path)
-    for command in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "start")):
-        succeeded(project.call(*GIT, *command))
+    project.git("init", "-q")
+    project.commit()
     return project

@@ -107,6 +107,7 @@ def parser():
         suite,
         _out("metrics.csv to write", required=True),
     )
+    command(record, "record the runs that are here in results/runs.dvc (the end of a DVC stage)")
     command(
         data,
         "make a dataset's file results/data/NAME.npz",
@@ -357,6 +358,13 @@ def parity(folder):
     from distillbench.parity import check_folder
 
     return check_folder(Path(folder))
+
+
+def record():
+    """Record the runs that are here in results/runs.dvc, beside those that it names already."""
+    from distillbench.recording import record_runs
+
+    record_runs()
 
 
 def data(name, out):

@@ -115,9 +115,7 @@ def to_csv(table):
 
 
 def _difference_columns(difference):
-    if difference is None:
-        return {}
-    return {f"difference_{name}": value for name, value in difference._asdict().items()}
+    return {f"difference_{name}": getattr(difference, name, None) for name in Interval._fields}
 
 
 def _mean(values):
