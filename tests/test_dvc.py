@@ -7,11 +7,12 @@ import shutil
 
 import pytest
 import yaml
-from project import ROOT, SMALL, Project, new_project, succeeded
+from project import GIT, ROOT, SMALL, Project, new_project, succeeded
 
 SUITE = SMALL.replace("[0, 1]", "[0]").replace("  NONE: {DISTILLER.TYPE: NONE}\n", "").replace(", control: NONE", "")
-OTHER = SUITE.replace("  KD: ", "  NONE: {DISTILLER.TYPE: NONE, SOLVER.LR: 0.01}\n  KD: ")
 BLOCK = "/results/suites/\n/reports/\n"
+PREDICTIONS = "dvc ls . results/runs -R --dvc-only | grep /eval/ | sed 's|^|results/runs/|' | xargs dvc pull"
+DRIVER = "dvc git-hook merge-driver --ancestor %O --our %A --their %B"
 TABLES = ("reports/small/tables", "results/suites")
 
 
@@ -100,50 +101,58 @@ def test_a_clone_with_lock_and_tables_but_without_runs_trains(project, tmp_path)
     assert runs_file(other)["nfiles"] == runs_file(project)["nfiles"]
 
 
-def test_a_failed_run_loses_no_finished_run_and_no_table(project):
-    project.add("  BAD: {DISTILLER.TYPE: NONE, SOLVER.LR: 1.0e+30}\n  KD2: {like: KD, KD.TEMPERATURE: 2}\n")
-    before, tables = project.trained(), contents(project, "reports/small/figures", *TABLES[:1])
+def test_a_failed_run_loses_no_finished_run_and_no_table(made, tmp_path):
+    project = copy(made, tmp_path / "project")
+    project.add("  BAD: {DISTILLER.TYPE: NONE, SOLVER.LR: 1.0e+30}\n")
+    runs, tables = contents(project, "results/runs"), contents(project, "reports")
     result = project.call("dvc", "repro", "small")
     assert result.returncode != 0 and "failed to reproduce" in result.stderr
-    after = contents(project, "results/runs")
-    assert len(project.trained()) == len(before) + 1
+    assert contents(project, "reports").items() >= tables.items()
     project.dvc("checkout", "--force")
-    assert contents(project, "results/runs") == after
+    assert contents(project, "results/runs") == runs
     shutil.rmtree(project.path / "results/runs")
     project.dvc("checkout")
-    assert contents(project, "results/runs") == after
-    assert contents(project, "reports/small/figures", *TABLES[:1]).items() >= tables.items()
+    assert contents(project, "results/runs") == runs
 
 
 @pytest.mark.parametrize("part", ["everything", "predictions"])
 def test_what_was_pulled_is_not_trained_again_and_gives_the_same_tables(pushed, tmp_path, part):
     other = clone(pushed, tmp_path / "clone")
-    other.dvc("pull", *{"everything": (), "predictions": ("--glob", "results/runs/**/eval/**")}[part])
-    assert bool(list((other.path / "results/runs").rglob("model.*.pt"))) == (part == "everything")
+    pull(other, part)
     generator = random.Random(0)
-    for path in [*other.files("results/runs", "src", "workflow", "params")]:
+    for path in other.files("results/runs", "src", "workflow", "params"):
         time = generator.randint(1_000_000_000, 1_700_000_000)
         os.utime(path, (time, time))
     for folder in TABLES:
         shutil.rmtree(other.path / folder)
-    runs = other.files("results/runs")
+    runs, trained = contents(other, "results/runs"), other.trained()
     other.dvc("repro", "small")
-    assert other.files("results/runs") == runs
+    assert contents(other, "results/runs") == runs and other.trained() == trained
     assert contents(other, *TABLES) == contents(pushed, *TABLES)
     assert runs_file(other) == runs_file(pushed)
 
 
+def pull(project, part):
+    succeeded(project.call("bash", "-c", {"everything": "dvc pull", "predictions": PREDICTIONS}[part]))
+    assert bool(list((project.path / "results/runs").rglob("model.*.pt"))) == (part == "everything")
+
+
 def test_a_run_recorded_beside_pulled_predictions_takes_no_checkpoint_out(pushed, tmp_path):
     other = clone(pushed, tmp_path / "clone")
-    other.dvc("pull", "--glob", "results/runs/**/eval/**")
-    new = other.path / "results/runs/digits/resnet8/none/s7-0123456789ab/spec.json"
-    new.parent.mkdir()
-    new.write_text("{}")
-    succeeded(other.call("python", "-m", "distillbench", "record"))
+    pull(other, "predictions")
+    new = add_run(other, "s7-0123456789ab")
     other.dvc("push")
     other.dvc("pull")
-    expected = contents(pushed, "results/runs") | {new.relative_to(other.path): b"{}"}
-    assert contents(other, "results/runs") == expected
+    assert contents(other, "results/runs") == contents(pushed, "results/runs") | {new: b"{}"}
+
+
+def add_run(project, name):
+    """Something new to record; what is in it does not matter to DVC."""
+    path = project.path / "results/runs/digits/resnet8/none" / name / "spec.json"
+    path.parent.mkdir()
+    path.write_text("{}")
+    succeeded(project.call("python", "-m", "distillbench", "record"))
+    return path.relative_to(project.path)
 
 
 def test_metrics_and_plots_are_compared_with_a_commit(project):
@@ -159,21 +168,43 @@ def test_metrics_and_plots_are_compared_with_a_commit(project):
     assert "dvc_plots" not in project.git_status()
 
 
-def test_runs_of_two_people_are_united_and_none_trains_again(made, tmp_path):
+def test_runs_of_two_clones_are_united_and_none_trains_again(made, tmp_path):
     """From the empty record on, which every project starts with."""
-    ours = copy(made, tmp_path / "ours")
-    theirs = clone(made, tmp_path / "theirs")
-    for project in (ours, theirs):
+    clones = {"kd": copy(made, tmp_path / "ours"), "none": copy(made, tmp_path / "theirs")}
+    for missing, project in clones.items():
+        (path,) = (project.path / "results/runs/digits").glob(f"*/{missing}")
+        shutil.rmtree(path)
         project.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
-    ours.dvc("repro", "small")
-    (theirs.path / "params/other.yaml").write_text(OTHER)
-    assert len(theirs.build("suite=other", "only=NONE")["train"]) == 1
-    succeeded(theirs.call("python", "-m", "distillbench", "record"))
-    for project in (ours, theirs):
+        succeeded(project.call("python", "-m", "distillbench", "record"))
         project.dvc("push")
         project.commit()
-    ours.git("config", "merge.dvc.driver", "dvc git-hook merge-driver --ancestor %O --our %A --their %B")
-    ours.git("pull", "-q", "--no-rebase", "--no-edit", str(theirs.path))
+    ours, theirs = clones.values()
+    merge = ours.call(*GIT, "pull", "--no-rebase", str(theirs.path))
+    assert "Merge conflict in results/runs.dvc" in merge.stdout
+    ours.git("checkout", "--theirs", "results/runs.dvc")
+    succeeded(ours.call("python", "-m", "distillbench", "record"))
+    ours.commit()
     ours.dvc("pull")
-    assert len(ours.trained()) == 3
-    assert "train" not in ours.plan() and "train" not in ours.plan("suite=other", "only=NONE")
+    assert contents(ours, "results/runs") == contents(made, "results/runs")
+    assert "train" not in ours.plan()
+
+
+def test_runs_of_two_branches_are_united_by_the_merge_driver(project):
+    project.git("config", "merge.dvc.driver", DRIVER)
+    project.git("switch", "-q", "-c", "branch")
+    theirs = add_run(project, "s7-0123456789ab")
+    project.commit()
+    project.git("switch", "-q", "-")
+    project.dvc("checkout")
+    ours = add_run(project, "s8-0123456789ab")
+    project.commit()
+    project.git("merge", "-q", "branch")
+    project.dvc("checkout")
+    assert {ours, theirs} < contents(project, "results/runs").keys()
+    assert "train" not in project.plan()
+
+
+def test_the_documentation_has_the_commands_that_are_tested_here():
+    text = (ROOT / "docs/sharing.md").read_text()
+    assert all(command in text for command in (PREDICTIONS, DRIVER))
+    assert BLOCK in (ROOT / ".gitignore").read_text()
