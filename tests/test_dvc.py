@@ -80,7 +80,10 @@ def test_a_bare_snakemake_leaves_git_clean_and_its_tables_are_metrics(made, tmp_
 
 
 def test_runs_of_a_bare_snakemake_are_recorded_by_the_next_repro(made, project):
-    assert project.trained() == made.trained()
+    """Though no parameter and no table changed since the last one."""
+    shutil.copy(made.path / "results/runs.dvc", project.path / "results")
+    project.dvc("repro", "small")
+    assert project.git_status() == ""
     shutil.rmtree(project.path / "results/runs")
     project.dvc("checkout")
     assert contents(project, "results/runs") == contents(made, "results/runs")
@@ -96,9 +99,11 @@ def test_a_second_repro_trains_and_changes_nothing(project):
 def test_a_clone_with_lock_and_tables_but_without_runs_trains(project, tmp_path):
     other = clone(project, tmp_path / "clone")
     assert (other.path / "dvc.lock").exists() and (other.path / "reports/small/tables/main.csv").exists()
-    other.dvc("repro", "small")
+    (other.path / "profiles/short").mkdir()
+    (other.path / "profiles/short/profile.yaml").write_text("cores: all\nomit-from: [predict]\n")
+    succeeded(other.call("env", "SNAKEMAKE_PROFILE=profiles/short", "dvc", "repro", "small"))
     assert other.trained().keys() == project.trained().keys()
-    assert runs_file(other)["nfiles"] == runs_file(project)["nfiles"]
+    assert 0 < runs_file(other)["nfiles"] < runs_file(project)["nfiles"]
 
 
 def test_a_failed_run_loses_no_finished_run_and_no_table(made, tmp_path):
