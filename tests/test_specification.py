@@ -21,6 +21,7 @@ from distillbench.files import to_json
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = json.loads((ROOT / "tests/fixtures/golden_specifications.json").read_text(encoding="utf-8"))
+DKD = {"DISTILLER.TYPE": "DKD"}
 KD, GKD, ALIAS = {"DISTILLER.TYPE": "KD"}, {"DISTILLER.TYPE": "KD", "GKD": {}}, {"DISTILLER.TYPE": "GradientKD"}
 
 # Every key of the schema, whether its value is part of a run's identity, and a row and a value that show it.
@@ -34,7 +35,8 @@ IDENTITY = {
     "DISTILLER.TYPE": (True, KD, "NONE"),
     "DISTILLER.TEACHER": (True, KD, "wrn_16_2"),
     "DISTILLER.STUDENT": (True, KD, "resnet14"),
-    "SOLVER.TRAINER": (True, ("trainer", "name"), None),
+    "SOLVER.TRAINER": (True, KD, "dot"),
+    "SOLVER.DOT.DELTA": (True, {**KD, "SOLVER.TRAINER": "dot"}, 0.05),
     "SOLVER.TYPE": (True, ("schedule", "TYPE"), None),
     "SOLVER.BATCH_SIZE": (True, KD, 32),
     "SOLVER.EPOCHS": (True, KD, 21),
@@ -57,6 +59,7 @@ IDENTITY = {
     "GKD.CENTRE": (True, GKD, 0.5),
     "GKD.TEMPERATURE": (True, GKD, 2),
     "GKD.TARGET": (True, GKD, "teacher"),
+    "GKD.FACTORS": (True, GKD, "shuffled"),
     "GradientKD.TEMPERATURE": (True, ALIAS, 2),
     "GradientKD.LOSS.CE_WEIGHT": (True, ALIAS, 2),
     "GradientKD.LOSS.KD_WEIGHT": (False, ALIAS, 2),
@@ -65,6 +68,11 @@ IDENTITY = {
     "KD.LOSS.CE_WEIGHT": (True, KD, 2),
     "KD.LOSS.KD_WEIGHT": (True, KD, 2),
     "KD.WARMUP": (True, KD, 3),
+    "DKD.CE_WEIGHT": (True, DKD, 2),
+    "DKD.ALPHA": (True, DKD, 2),
+    "DKD.BETA": (True, DKD, 2),
+    "DKD.T": (True, DKD, 2),
+    "DKD.WARMUP": (True, DKD, 3),
 }
 
 
@@ -109,8 +117,9 @@ def as_floats(value):
 # Golden
 
 
-def test_twenty_different_specifications_are_stored():
-    assert len({entry["sha256"] for entry in GOLDEN["specifications"]}) == 20
+def test_every_stored_specification_is_another():
+    digests = [entry["sha256"] for entry in GOLDEN["specifications"]]
+    assert len(digests) > 20 and len(set(digests)) == len(digests)
 
 
 @pytest.mark.parametrize("entry", GOLDEN["specifications"], ids=lambda entry: entry["id"])
@@ -123,8 +132,8 @@ def test_stored_specification_keeps_its_digest_and_id(entry):
 def test_stored_params_resolve_to_the_same_runs(tmp_path, suite):
     entries = [entry for entry in GOLDEN["specifications"] if entry["suite"] == suite]
     runs = suite_of(tmp_path, GOLDEN["suites"][suite]).runs
-    assert entries
-    assert {e["id"]: e["specification"] for e in entries} == {run: s.data for run, s in runs.items()}
+    stored = {e["id"]: Specification(e["specification"]).canonical for e in entries}
+    assert stored and stored == {run: specification.canonical for run, specification in runs.items()}
 
 
 # Canonical form
@@ -147,6 +156,16 @@ def test_key_at_its_neutral_value_is_left_out(path):
     assert Specification(data).digest == digest
     node[path[-1]] = "another value"
     assert Specification(data).digest != digest
+
+
+def test_a_parameter_added_later_is_left_out_of_the_digest_at_its_neutral_value_only():
+    data = golden().data
+    parameters = data["gradient_scaling"]["parameters"]
+    assert components.gradient_scaling()["keys"]["FACTORS"].neutral == "confidence" and "FACTORS" not in parameters
+    parameters["FACTORS"] = "confidence"
+    assert Specification(data).id == golden().id
+    parameters["FACTORS"] = "shuffled"
+    assert Specification(data).id != golden().id
 
 
 def test_swapping_two_values_is_another_run():

@@ -31,13 +31,16 @@ def subjects():
     for name, declared in components.datasets().items():
         found[f"dataset {name} v{declared['version']}"] = {"DATASET.TYPE": name}
     for name, declared in components.trainers().items():
-        found[f"trainer {name} v{declared['version']}"] = {"SOLVER.TRAINER": name}
+        method = "KD" if declared["two_losses"] else "NONE"
+        found[f"trainer {name} v{declared['version']}"] = {"DISTILLER.TYPE": method, "SOLVER.TRAINER": name}
     for name, declared in components.methods().items():
         found[f"method {name} v{declared['version']}"] = {"DISTILLER.TYPE": name}
     for name, declared in components.networks().items():  # the first, which is the smallest, of a family
         found.setdefault(f"network {declared['family']} v{declared['version']}", {"DISTILLER.STUDENT": name})
     scaling = components.gradient_scaling()
-    found[f"scaling GKD v{scaling['version']}"] = {"DISTILLER.TYPE": "KD", "GKD": {}}
+    for control in scaling["keys"]["FACTORS"].choices:
+        keys = {"DISTILLER.TYPE": "KD", "GKD.FACTORS": control}
+        found[f"scaling GKD {control} v{scaling['version']}"] = keys
     return found
 
 

@@ -11,6 +11,8 @@ from project import SMALL, Project, new_project, succeeded
 
 REPORTS = [f"tables/main.{ending}" for ending in ("csv", "json", "md", "tex")]
 REPORTS += [f"figures/accuracy.{ending}" for ending in ("pdf", "png")]
+REPORTS += ["index.html", "paper/main.tex", "paper/numbers.tex", "paper/references.bib", "paper/example.tex"]
+REPORTS += ["paper/accuracy.pdf"]
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_the_default_target_is_reached_and_git_stays_clean(project):
 def test_a_dry_run_leaves_git_clean_and_nothing_trained(fresh):
     planned = fresh.plan()
     assert len(planned["train"]) == len(planned["predict"]) == len(planned["metrics"]) == 5
-    assert planned["tables"] == planned["figures"] == {"small"}
+    assert planned["tables"] == planned["figures"] == planned["report"] == {"small"}
     assert fresh.git_status() == ""
     assert not fresh.trained()
 
@@ -124,6 +126,12 @@ def test_edited_code_of_the_tables_rebuilds_them_and_trains_nothing(project):
     assert not {"train", "predict", "metrics", "collect"} & set(planned)
 
 
+@pytest.mark.parametrize("file", ["page.html", "page.py", "paper.py", "evidence.py"])
+def test_edited_code_of_the_report_rebuilds_it_alone(project, file):
+    project.add("\n", f"src/distillbench/reporting/{file}")
+    assert {rule for rule in project.plan() if rule != "all"} == {"report"}
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_predictions_without_checkpoints_and_with_any_times_train_nothing(project, seed):
     generator = random.Random(seed)
@@ -149,12 +157,15 @@ def test_a_failed_run_stops_no_other_and_shows_in_its_cell(project):
     note = next(line for line in lines if line.startswith("[1] failed: BAD, resnet8-resnet8, s0: "))
     assert len(re.findall(r"s[01]: \w+ is (nan|inf) in epoch 1", note)) == 2
     assert not (project.path / "reports/small/tables/main.md").read_text().count("BAD")
+    page = (project.path / "reports/small/partial.html").read_text()
+    assert "PARTIAL: 7 of 9 runs" in page and "[1] failed: BAD" in page
+    assert "BAD" not in (project.path / "reports/small/index.html").read_text()
 
 
 def test_only_trains_a_part_with_the_teacher_that_it_needs(fresh):
     planned = fresh.plan("suite=small", "only=KD/*/s1")
     assert names(fresh, planned["train"]) == {("Teacher", 0), ("KD", 1)}
-    assert not {"collect", "tables", "figures"} & set(planned)
+    assert not {"collect", "tables", "figures", "report"} & set(planned)
     assert names(fresh, fresh.plan("suite=small", "only=NONE")["train"]) == {("NONE", 0), ("NONE", 1)}
 
 

@@ -92,6 +92,13 @@ def parser():
         _out("folder for accuracy.pdf and accuracy.png"),
         _partial(),
     )
+    command(
+        report,
+        "write a suite's page index.html and its folder paper/ for LaTeX",
+        suite,
+        _out("folder for index.html and paper/ (default: reports/SUITE)"),
+        _partial(),
+    )
     command(status, "how far a suite is: counts, running epochs, failures and their reasons", suite)
     command(ls, "list the runs in results/runs")
     command(show, "show a run's specification, record and metrics", run)
@@ -100,6 +107,11 @@ def parser():
         parity,
         "compare this code with reference vectors of the official code, file by file",
         (["folder"], {"help": "folder in the format of the reference vectors"}),
+    )
+    command(
+        check,
+        "try the rules that every method keeps on a method in a file of your own",
+        (["file"], {"help": "Python file with one class that has `name` and `version`"}),
     )
     command(
         collect,
@@ -170,12 +182,15 @@ def plan(suite, only):
 def train(spec, out, work, device, save_seconds):
     """Train one run from its specification; interrupted, the same command goes on where it stopped."""
     from distillbench import data as datasets
+    from distillbench.config import method_files
     from distillbench.config.specification import read_specification
     from distillbench.engine.run import train as train_run
     from distillbench.files import read_json
     from distillbench.store import Store
 
-    specification = read_specification(spec)
+    specification, source = read_specification(spec), read_json(spec).get("source")
+    if source and source.get("method_file"):
+        method_files.use([source["method_file"]])
     name = specification["dataset"]["name"]
     images = datasets.load(name, datasets.data_path(name))
     print(f"{specification.id} -> {out}", flush=True)
@@ -187,7 +202,7 @@ def train(spec, out, work, device, save_seconds):
         runs=Store().runs,
         device=device,
         save_seconds=save_seconds,
-        source=read_json(spec).get("source"),
+        source=source,
         report=lambda line: print(line, flush=True),
     )
 
@@ -213,7 +228,7 @@ def evaluate(run, stage, device):
         from distillbench.evaluation.metrics import write_metrics
 
         for checkpoint in CHECKPOINTS:
-            values = write_metrics(directory, checkpoint)["metrics"]
+            values = write_metrics(store, run_id, checkpoint)["metrics"]
             print(f"{run_id} {checkpoint}: " + ", ".join(f"{v['metric']} {v['value']:.4g}" for v in values))
 
 
@@ -246,6 +261,33 @@ def figures(suite, out, partial):
     out = Path(out or f"reports/{suite}/figures")
     for ending in ("pdf", "png"):
         save(accuracy_figure(_table(suite, partial)), out / f"{'partial' if partial else 'accuracy'}.{ending}")
+
+
+def report(suite, out, partial):
+    """Write index.html, a page that needs no other file, and paper/, to \\input into a LaTeX document.
+
+    They show the tables and figures of reports/SUITE. With --partial: partial.html and partial-paper/, which the next
+    complete report removes.
+    """
+    import shutil
+
+    from distillbench.files import write_atomically
+    from distillbench.reporting.collect import read_index
+    from distillbench.reporting.index import index_path
+    from distillbench.reporting.page import render_page
+    from distillbench.reporting.paper import write_paper
+    from distillbench.store import Store
+
+    table, folder = _table(suite, partial), Path(f"reports/{suite}")
+    if partial:
+        figures(suite, None, partial)
+    out, about = Path(out or folder), (table, read_index(index_path(suite)), Store(), folder)
+    write_atomically(out / ("partial.html" if partial else "index.html"), render_page(*about, partial))
+    for name in ("partial-paper",) if partial else ("paper", "partial-paper"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    write_paper(*about, out / ("partial-paper" if partial else "paper"), partial)
+    if not partial:
+        (out / "partial.html").unlink(missing_ok=True)
 
 
 def _table(suite, partial):
@@ -332,7 +374,7 @@ def show(run):
         print(to_json({"record": read_json(record)}), end="")
     for checkpoint in ("last", "best"):
         for entry in store.metrics(run_id, checkpoint) or ():
-            print(f"{checkpoint:5} {entry['split']} {entry['metric']:6} {entry['value']:.4f}")
+            print(f"{checkpoint:5} {entry['split']} {entry['metric']:13} {entry['value']:.4f}")
 
 
 def diff(run, other):
@@ -365,6 +407,18 @@ def record():
     from distillbench.recording import record_runs
 
     record_runs()
+
+
+def check(file):
+    """Try the rules that every method keeps on a method in a file of your own; exit code 1 if one is broken."""
+    from distillbench.config import method_files
+    from distillbench.contract import check_method
+
+    name = method_files.read(file)["name"]
+    method_files.use([file])
+    broken = check_method(name)
+    print(f"{file}: {name} breaks {broken} rules" if broken else f"{file}: {name} keeps every rule")
+    return 1 if broken else 0
 
 
 def data(name, out):

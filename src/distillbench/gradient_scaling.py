@@ -3,11 +3,19 @@
 The value of the distillation loss stays what it is. Its gradient with respect to the student's logits is
 multiplied, for sample n and class c, by
 
-    w[n, c] = 1                                             if c is the sample's target class
-    w[n, c] = SCALE * sigmoid(K * (p[n] - CENTRE))          otherwise
+    w[n, c] = 1       if c is the sample's target class
+    w[n, c] = s[n] = SCALE * sigmoid(K * (p[n] - CENTRE))      otherwise
 
 where p[n] is the teacher's largest softened probability and CENTRE the mean of p over the batch. With the
 published K = 0.6 and SCALE = 2 the factor lies between 0.709 and 1.291 and is 1 at the centre.
+
+FACTORS and TARGET: none hold the method's controls. Each changes one thing and leaves the rest as it is:
+
+    shuffled    s[n] becomes s[n - 1]: the same factors in every batch, on other samples. The batch's order is drawn
+                anew every epoch, so this is a random cyclic shift: a placebo for "the teacher's confidence".
+    inverted    s[n] becomes SCALE - s[n]: what confident teachers gained, they lose.
+    mean        s[n] becomes the batch's mean of s: as much scaling as before, the same for every sample.
+    TARGET: none    the target class is scaled like all others: a weight on the sample's distillation loss.
 """
 
 import torch
@@ -20,6 +28,14 @@ from distillbench.config.keys import Key
 class GradientScaling(nn.Module):
     name = "GKD"
     version = 1
+    bibtex = """
+@misc{gkd,
+  title = {Gradient Scaling Knowledge Distillation: Alleviating Gradient Insensitivity to Enhance Non-target Class
+           Learning},
+  author = {{snw2021}},
+  howpublished = {github.com/snw2021/GKD},
+  note = {Code repository; it names no authors and says of the paper that it is under review}
+}"""
     keys = {
         "K": Key(0.6, "slope of the sigmoid; negative values favour unconfident teachers"),
         "SCALE": Key(2.0, "height of the sigmoid: the factor at the centre is half of it", above=0),
@@ -38,25 +54,52 @@ class GradientScaling(nn.Module):
         ),
         "TARGET": Key(
             "label",
-            "the class whose gradient stays as it is: the label, or the teacher's largest class",
-            choices=("label", "teacher"),
+            "the class whose gradient stays as it is: the label, the teacher's largest class, or none",
+            choices=("label", "teacher", "none"),
+        ),
+        "FACTORS": Key(
+            "confidence",
+            "those of the teacher's confidence, or a control: shuffled in the batch, inverted, or their mean",
+            choices=("confidence", "shuffled", "inverted", "mean"),
+            neutral="confidence",
         ),
     }
+    bibtex = """\
+@misc{gkd,
+  title = {{GKD}: Gradient Scaling Knowledge Distillation},
+  author = {{snw2021}},
+  howpublished = {\\url{https://github.com/snw2021/GKD}},
+}
+"""
 
     def __init__(self, parameters, temperature):
         """parameters: {key: value} as in `keys`; temperature: that of the distillation loss."""
         super().__init__()
         self.k, self.scale, self.centre = parameters["K"], parameters["SCALE"], parameters["CENTRE"]
         self.temperature = temperature if parameters["TEMPERATURE"] == "loss" else parameters["TEMPERATURE"]
-        self.target = parameters["TARGET"]
+        self.target, self.control = parameters["TARGET"], parameters["FACTORS"]
+
+    def confidence(self, logits_teacher):
+        """The teacher's largest softened probability, [N]."""
+        return F.softmax(logits_teacher / self.temperature, dim=1).amax(dim=1)
+
+    def sample_factors(self, logits_teacher):
+        """s, [N]: the factor of a sample's scaled classes."""
+        confidence = self.confidence(logits_teacher)
+        centre = confidence.mean() if self.centre == "batch_mean" else self.centre
+        factors = self.scale * torch.sigmoid(self.k * (confidence - centre))
+        if self.control == "shuffled":
+            return factors.roll(1)
+        if self.control == "inverted":
+            return self.scale - factors
+        return factors.mean().expand_as(factors) if self.control == "mean" else factors
 
     def factors(self, logits_teacher, target):
         """The gradient's factors w, [N, C], of teacher logits [N, C] and labels [N]."""
-        confidence = F.softmax(logits_teacher / self.temperature, dim=1).amax(dim=1)
-        centre = confidence.mean() if self.centre == "batch_mean" else self.centre
-        scale = self.scale * torch.sigmoid(self.k * (confidence - centre))
+        factors = self.sample_factors(logits_teacher)[:, None].expand_as(logits_teacher)
+        if self.target == "none":
+            return factors
         kept = target if self.target == "label" else logits_teacher.argmax(dim=1)
-        factors = scale[:, None].expand_as(logits_teacher)
         return factors.scatter(1, kept[:, None], 1.0)
 
     def forward(self, logits_student, logits_teacher, target):

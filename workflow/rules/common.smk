@@ -42,12 +42,14 @@ def all_metrics():
 
 
 def reports():
-    """The suite's tables and figures; a part of a suite (only=) has none."""
+    """The suite's tables, figures, page and paper folder; a part of a suite (only=) has none."""
     if ONLY:
         return []
     return [
         *(f"reports/{SUITE}/tables/main.{ending}" for ending in ("csv", "json", "md", "tex")),
         *(f"reports/{SUITE}/figures/accuracy.{ending}" for ending in ("pdf", "png")),
+        f"reports/{SUITE}/index.html",
+        f"reports/{SUITE}/paper",
     ]
 
 
@@ -79,8 +81,11 @@ def prediction_input(wildcards):
 
 
 def metrics_input(wildcards):
-    """The predictions and the code of the metrics; nothing where only the metrics were pulled."""
+    """The predictions, the teacher's too, and the code of the metrics; nothing where only the metrics were pulled."""
     predictions = evaluation(wildcards.run, "predictions.npz")
+    teacher = STORE.specification(wildcards.run).teacher_id
+    if teacher:
+        predictions += evaluation(teacher, "predictions.npz")
     if present(evaluation(wildcards.run, "metrics.json")) and not present(predictions):
         return []
     return [*(ancient(path) for path in predictions), str(PACKAGE / "evaluation/metrics.py")]
@@ -97,16 +102,11 @@ def run_threads(wildcards):
 
 
 def write_partial_reports():
-    """After a failure: the tables from the runs that are there, with the reason in the cell."""
-    command = [
-        sys.executable,
-        "-m",
-        "distillbench",
-        "tables",
-        SUITE,
-        "--partial",
-        "--out",
-        f"reports/{SUITE}/tables",
-    ]
-    if subprocess.run(command).returncode == 0:
-        print(f"partial tables: reports/{SUITE}/tables/partial.md", file=sys.stderr)
+    """After a failure: tables and page from the runs that are there, with the reason in the cell."""
+    folder = f"reports/{SUITE}"
+    for name, out in (("tables", f"{folder}/tables"), ("report", folder)):
+        if subprocess.run(
+            [sys.executable, "-m", "distillbench", name, SUITE, "--partial", "--out", out]
+        ).returncode:
+            return
+    print(f"partial reports: {folder}/tables/partial.md, {folder}/partial.html", file=sys.stderr)

@@ -2,6 +2,7 @@ localrules:
     collect,
     tables,
     figures,
+    report,
 
 
 rule collect:
@@ -56,3 +57,33 @@ rule figures:
     shell:
         "python -m distillbench figures {wildcards.suite}"
         " --out reports/{wildcards.suite}/figures > {log} 2>&1"
+
+
+rule report:
+    input:
+        rules.tables.output,
+        rules.figures.output,
+        "results/suites/{suite}/metrics.csv",
+        "results/suites/{suite}/index.csv",
+        "params/{suite}.yaml",
+        expand(
+            "src/distillbench/reporting/{file}",
+            file=(
+                "page.py",
+                "page.html",
+                "paper.py",
+                "evidence.py",
+                "tables.py",
+                "statistics.py",
+                "figures.py",
+            ),
+        ),
+    output:
+        "reports/{suite}/index.html",
+        directory("reports/{suite}/paper"),
+    log:
+        "results/logs/report/{suite}.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m distillbench report {wildcards.suite} --out reports/{wildcards.suite} > {log} 2>&1"

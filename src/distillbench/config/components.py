@@ -12,6 +12,7 @@ from pathlib import Path
 from distillbench.config.keys import Key
 
 PACKAGE = Path(__file__).resolve().parents[1]
+own_methods = {}  # methods in files of the user's own, by name; see config/method_files.py
 
 
 def _literal(node):
@@ -37,13 +38,14 @@ def _literals(body):
 def read_declarations(path):
     """The literals of a component's file: those of its class that has a `name`, or those of the module.
 
-    path: a Python file. Returns a dict with at least `name` and `version`, or None if it declares nothing.
+    path: a Python file. Returns a dict with at least `name`, `version` and `bibtex` (one entry, or ""), or None if
+    it declares nothing.
     """
     tree = ast.parse(Path(path).read_text(encoding="utf-8"), filename=str(path))
     for body in [*(n.body for n in tree.body if isinstance(n, ast.ClassDef)), tree.body]:
         values = _literals(body)
         if "name" in values and "version" in values:
-            return {**values, "module": Path(path).stem, "doc": ast.get_docstring(tree) or ""}
+            return {"bibtex": "", **values, "module": Path(path).stem, "doc": ast.get_docstring(tree) or ""}
     return None
 
 
@@ -52,19 +54,26 @@ def _registry(folder):
     return {values["name"]: values for values in found if values}
 
 
+METHOD_DEFAULTS = {"keys": {}, "needs": (), "views": 1, "temperature": None}
+
+
 @cache
+def packaged_methods():
+    return {name: {**METHOD_DEFAULTS, **values} for name, values in _registry("methods").items()}
+
+
 def methods():
     """{name: {version, keys, needs, views, temperature, ...}} of every method, by its `DISTILLER.TYPE`."""
-    return {
-        name: {"keys": {}, "needs": (), "views": 1, "temperature": None, **values}
-        for name, values in _registry("methods").items()
-    }
+    return {**packaged_methods(), **own_methods}
 
 
 @cache
 def trainers():
-    """{name: {version, node, keys}} of every trainer, by its `SOLVER.TRAINER`."""
-    return {name: {"keys": {}, "node": None, **values} for name, values in _registry("engine/trainers").items()}
+    """{name: {version, node, keys, two_losses}} of every trainer, by its `SOLVER.TRAINER`."""
+    return {
+        name: {"keys": {}, "node": None, "two_losses": False, **values}
+        for name, values in _registry("engine/trainers").items()
+    }
 
 
 @cache

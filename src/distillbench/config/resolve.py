@@ -70,6 +70,7 @@ def resolve(layers, row):
     merged = {}
     for layer in (*layers, row):
         merged |= layer.values
+    _check_trainer(row, merged)
     dialect = "gkd" if method == schema.ALIAS else merged.get("DEFAULTS", "mdistiller")
     values, notes = {}, []
     for name, key in keys.items():
@@ -110,6 +111,13 @@ def _scaled(row):
         remedy = "remove GKD or change the method"
         raise UserError(f"{row.where}.GKD: {method} has no loss on student against teacher logits; {remedy}")
     return SWITCH in row.nodes or method == schema.ALIAS
+
+
+def _check_trainer(row, values):
+    trainer = values.get("SOLVER.TRAINER", schema.base_keys()["SOLVER.TRAINER"].default)
+    if components.trainers()[trainer]["two_losses"] and not needs_teacher(row):
+        alone = _method(row)
+        raise UserError(f"{row.where}: SOLVER.TRAINER {trainer} needs a distillation loss, {alone} has none; use base")
 
 
 def _nodes():

@@ -97,13 +97,21 @@ def _without_neutral(data):
         }
 
     stripped = strip(data, ())
-    method = stripped["method"]
-    keys = components.methods().get(method["name"], {}).get("keys", {})
-    return {**stripped, "method": {**method, "parameters": _without_neutral_keys(method["parameters"], keys)}}
+    for part, keys in _declared_keys(data).items():
+        if isinstance(stripped.get(part), dict) and isinstance(stripped[part].get("parameters"), dict):
+            parameters = stripped[part]["parameters"]
+            kept = {name: v for name, v in parameters.items() if name not in keys or keys[name].neutral != v}
+            stripped[part] = {**stripped[part], "parameters": kept}
+    return stripped
 
 
-def _without_neutral_keys(parameters, keys):
-    return {name: value for name, value in parameters.items() if name not in keys or keys[name].neutral != value}
+def _declared_keys(data):
+    """{part of a specification: declared keys of its parameters}. A user's own method is known by its digest."""
+    return {
+        "method": components.packaged_methods().get(data["method"]["name"], {}).get("keys", {}),
+        "gradient_scaling": components.gradient_scaling()["keys"],
+        "trainer": components.trainers().get(data["trainer"]["name"], {}).get("keys", {}),
+    }
 
 
 def read_specification(path):
@@ -154,6 +162,7 @@ def build_specification(config, *, scaled, teacher, seed):
                 "name": method["name"],
                 "version": method["version"],
                 "parameters": _parameters(config, method["name"], method["keys"]),
+                **({"source_sha256": method["sha256"]} if "file" in method else {}),
             },
             "gradient_scaling": _scaling(config) if scaled else None,
             "trainer": {

@@ -8,14 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from distillbench.config import components
+from distillbench.config import components, method_files
 from distillbench.config.resolve import Written, flatten, needs_teacher, read_keys, resolve
 from distillbench.config.schema import all_keys
 from distillbench.config.specification import Specification, build_specification
 from distillbench.config.yaml_file import read_yaml
 from distillbench.errors import UserError, one_of
 
-SECTIONS = ("dataset", "seeds", "base", "teachers", "teacher_seed", "pairs", "methods", "sweep")
+SECTIONS = ("dataset", "seeds", "base", "teachers", "teacher_seed", "pairs", "method_files", "methods", "sweep")
 REQUIRED = ("dataset", "seeds", "pairs", "methods")
 SET_ELSEWHERE = {"DATASET.TYPE": "dataset:", "DISTILLER.TEACHER": "pairs:", "DISTILLER.STUDENT": "pairs:"}
 
@@ -55,7 +55,12 @@ class Suite:
     def sources(self):
         """{run id: where it was written down}, for its record."""
         return {
-            cell.specification.id: {"file": self.source, "row": cell.row, "notes": list(cell.notes)}
+            cell.specification.id: {
+                "file": self.source,
+                "row": cell.row,
+                "notes": list(cell.notes),
+                "method_file": components.methods()[cell.specification["method"]["name"]].get("file"),
+            }
             for cell in reversed(self.cells)
         }
 
@@ -94,13 +99,13 @@ def load_suite(name, root="."):
         if not path.parent.is_dir():
             raise UserError("params/: no such folder here; run this in the project's directory")
         raise UserError(f"suite={name}: {one_of(name, suite_names(root), 'suite')}; a suite is a file params/NAME.yaml")
-    return _Reader(name, f"params/{name}.yaml", read_yaml(path)).suite()
+    return _Reader(name, f"params/{name}.yaml", read_yaml(path), root).suite()
 
 
 class _Reader:
     """The sections of one params file, checked as they are read."""
 
-    def __init__(self, name, source, content):
+    def __init__(self, name, source, content, root="."):
         self.name, self.source, self.content = name, source, content
         for section in content:
             if section not in SECTIONS:
@@ -108,6 +113,10 @@ class _Reader:
         for section in REQUIRED:
             if section not in content:
                 raise self.error(section, f"is missing; a suite needs {', '.join(REQUIRED)}")
+        files = content.get("method_files", [])
+        if not isinstance(files, list) or not all(isinstance(file, str) and file for file in files):
+            raise self.error("method_files", f"{files!r} is not valid here, expected a list of files, e.g. [my/kd2.py]")
+        method_files.use(files, root, f"{source}: method_files")
 
     def error(self, place, message):
         return UserError(f"{self.source}: {place}: {message}")

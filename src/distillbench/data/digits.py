@@ -11,6 +11,13 @@ import numpy as np
 
 name = "digits"
 version = 1
+bibtex = """
+@misc{alpaydin1998digits,
+  title = {Optical Recognition of Handwritten Digits},
+  author = {Alpaydin, E. and Kaynak, C.},
+  howpublished = {UCI Machine Learning Repository},
+  year = {1998}
+}"""
 sha256 = "48db201551853b5cc0d8d9d0943637ae80d74ad64e7e90d52f8f4b8eb327e2f3"
 num_classes = 10
 image_size = 16

@@ -1,7 +1,6 @@
 """The state of a run in flight: saved by the clock, locked against a second process, gone when the run is done."""
 
 import fcntl
-import math
 import shutil
 import time
 from contextlib import AbstractContextManager
@@ -88,7 +87,7 @@ class Flight(AbstractContextManager):
         if time.monotonic() - self.saved < self.save_seconds:
             return
         for name, value in progress.sums.items():
-            if not math.isfinite(value):
+            if not value.isfinite().all():
                 raise RunFailed(f"{name} is not finite in epoch {progress.epoch}")
         state = {**vars(progress), "seconds": seconds}
         save_tensors(

@@ -36,23 +36,22 @@ class Learner:
         names = self.method.schedule(1)
         self.schedule = {name: torch.zeros((), dtype=dtype, device=device) for name in names}
 
-    def losses(self, batch):
-        """(student's outputs, {name: loss}) of a batch; one output, or a tuple of them with several views."""
-        students = tuple(Output(*self.student(view)) for view in batch.views)
-        teachers = None
+    def outputs(self, batch):
+        """(student's, teacher's) outputs of a batch: an `Output` each, or tuples of them with several views."""
+        students, teachers = tuple(Output(*self.student(view)) for view in batch.views), None
         if self.teacher is not None:
             with torch.no_grad():
                 teachers = tuple(Output(*self.teacher(view)) for view in batch.views)
-        if len(students) == 1:
-            students, teachers = students[0], teachers and teachers[0]
-        return students, self.method.losses(students, teachers, batch, self.schedule)
+        return (students, teachers) if len(students) > 1 else (students[0], teachers and teachers[0])
 
     def step(self, batch, sums):
         """One update; adds the batch's metrics to `sums`. Nothing in here waits for the device."""
-        outputs, losses = self.losses(batch)
+        students, teachers = self.outputs(batch)
+        losses = self.method.losses(students, teachers, batch, self.schedule)
+        observed = self.method.observations(students, teachers, batch, losses)
         self.trainer.update(losses)
-        logits = (outputs if isinstance(outputs, Output) else outputs[0]).logits.detach()
-        add_metrics(sums, {name: loss.detach() for name, loss in losses.items()}, logits, batch.target)
+        logits = (students if isinstance(students, Output) else students[0]).logits.detach()
+        add_metrics(sums, {name: loss.detach() for name, loss in losses.items()}, logits, batch.target, observed)
 
     def set_epoch(self, epoch, lr):
         """Put the epoch's learning rate and the method's schedule into the tensors that the step reads."""
@@ -76,25 +75,31 @@ class Learner:
 
 
 def method_context(dataset, num_images, student, teacher):
-    """`Context` for a method: the shapes come from the meta device, no weight is read or moved."""
+    """`Context` for a method. Blank images give the shapes: the meta device would import a compiler, for seconds."""
 
+    @torch.inference_mode()
     def shapes(network):
-        with torch.device("meta"):
+        with initialisation(0, "shapes"):
             module = build_network(network, dataset["num_classes"]).eval()
-            return Output(*module(torch.empty(2, 3, dataset["image_size"], dataset["image_size"])))
+        logits, features = module(torch.zeros(2, 3, dataset["image_size"], dataset["image_size"]))
+        return Output(logits.to("meta"), {name: _on_meta(feature) for name, feature in features.items()})
 
     return Context(dataset["num_classes"], num_images, shapes(student), shapes(teacher) if teacher else None)
 
 
-def add_metrics(sums, losses, logits, target):
-    """Add a batch to the sums (float64 0-d tensors by name): images, losses times images, hits."""
+def _on_meta(feature):
+    return feature.to("meta") if isinstance(feature, torch.Tensor) else [_on_meta(entry) for entry in feature]
+
+
+def add_metrics(sums, losses, logits, target, observed=None):
+    """Add a batch to the sums (float64 by name): images, losses times images, hits, what the method observed."""
     count = target.shape[0]
     hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == target[:, None]
     values = {f"loss_{name}": loss * count for name, loss in losses.items()}
-    values |= {"images": count, "top1": hits[:, 0].sum(), "top5": hits.sum()}
+    values |= {"images": count, "top1": hits[:, 0].sum(), "top5": hits.sum(), **(observed or {})}
     for name, value in values.items():
         if name not in sums:
-            sums[name] = torch.zeros((), dtype=torch.float64, device=logits.device)
+            sums[name] = torch.zeros(getattr(value, "shape", ()), dtype=torch.float64, device=logits.device)
         sums[name] += value
 
 
@@ -116,7 +121,10 @@ def evaluation_logits(network, resident):
 
 
 def averages(sums):
-    """{name: float} of metric sums: losses as means, hits in percent. The only place that reads them back."""
-    values = {name: value.item() for name, value in sums.items()}
+    """{name: float} of metric sums, per image, hits in percent. The only place that reads them back."""
+    values = {}
+    for name, value in sums.items():
+        entries = value.tolist()
+        values |= {name: entries} if value.dim() == 0 else {f"{name}_{i}": entry for i, entry in enumerate(entries)}
     images = values.pop("images")
-    return {name: (value if name.startswith("loss") else 100 * value) / images for name, value in values.items()}
+    return {name: (100 * value if name in ("top1", "top5") else value) / images for name, value in values.items()}

@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 
 from distillbench import __version__
+from distillbench.config import components
 from distillbench.engine.weights import save_tensors, weights_digest
 from distillbench.files import to_json, write_atomically
+from distillbench.models import network_cost
 
 CODE = (
     "src",
@@ -50,12 +52,16 @@ def write_run(out, specification, student, progress, teacher_digest, watch, sour
     out = Path(out)
     last = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
     best = {name: tensor.contiguous() for name, tensor in progress.best_weights.items()}
+    image_size = components.datasets()[specification["dataset"]["name"]]["image_size"]
+    parameters, multiply_adds = network_cost(student, image_size)
     record = {
         "schema": 1,
         "run": specification.id,
         "weights": {"last": weights_digest(last), "best": weights_digest(best)},
         "teacher_weights": teacher_digest,
         "best_epoch": progress.best_epoch,
+        "parameters": parameters,
+        "multiply_adds": multiply_adds,
         "source": source,
         "attempts": progress.attempts,
         "seconds": round(watch.seconds(), 3),

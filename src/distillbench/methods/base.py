@@ -3,9 +3,12 @@
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
+
+RANKS, BINS = 5, 20  # of `LogitMethod.observations`
 
 
 class Output(NamedTuple):
@@ -47,6 +50,7 @@ class Method(nn.Module, ABC):
         Without any the run has no teacher. The student's features are always there.
     views: augmented views of an image per batch. With more than one, `losses` gets a tuple of outputs, one
         a view, for student and teacher each; with one it gets the output itself.
+    bibtex: one BibTeX entry, for the report page and the bibliography of the paper folder; optional.
     temperature: for methods with a loss on student against teacher logits, the key that holds its
         temperature; such a method can take GKD.
 
@@ -77,6 +81,12 @@ class Method(nn.Module, ABC):
         a step never waits for the device.
         """
 
+    def observations(self, student, teacher, batch, losses):
+        """{name: 1-d tensor}: sums over the batch that history.csv gets, divided by the number of images, as
+        train_NAME_0, train_NAME_1, ... Called after `losses`, before the update; without effect on the run.
+        """
+        return {}
+
 
 class LogitMethod(Method):
     """A cross entropy and one loss on student against teacher logits, warmed up linearly; it can take GKD.
@@ -105,6 +115,33 @@ class LogitMethod(Method):
             "ce": self.hyperparameters[self.ce_weight] * F.cross_entropy(student.logits, batch.target),
             "kd": schedule["warmup"] * self.distillation_loss(logits, teacher.logits, batch.target),
         }
+
+    def observations(self, student, teacher, batch, losses):
+        """What the figures of gradients and of GKD's scale show.
+
+        kd_gradient, kd_gradient_abs [1 + RANKS]: gradient of a sample's weighted distillation loss with respect to
+        the student's logit of the target and of the teacher's largest other classes, signed and absolute.
+        confidence [BINS]: samples by the teacher's largest softened probability, in equal bins of 0..1.
+        factor [BINS], with GKD: sum of their factors.
+        """
+        (gradient,) = torch.autograd.grad(losses["kd"], student.logits, retain_graph=True)
+        with torch.no_grad():
+            target = batch.target[:, None]
+            ranks = min(RANKS, gradient.shape[1] - 1)
+            others = teacher.logits.scatter(1, target, -torch.inf).topk(ranks, dim=1).indices
+            picked = gradient.gather(1, torch.cat([target, others], dim=1)) * gradient.shape[0]
+            softened = teacher.logits / self.hyperparameters[self.temperature]
+            confidence = F.softmax(softened, dim=1).amax(dim=1)
+            bins = torch.arange(BINS, device=gradient.device)
+            member = ((confidence * BINS).long().clamp(max=BINS - 1)[:, None] == bins).to(gradient.dtype)
+            observed = {
+                "kd_gradient": picked.sum(dim=0),
+                "kd_gradient_abs": picked.abs().sum(dim=0),
+                "confidence": member.sum(dim=0),
+            }
+            if self.scaling is not None:
+                observed["factor"] = self.scaling.sample_factors(teacher.logits) @ member
+        return observed
 
     @abstractmethod
     def distillation_loss(self, logits_student, logits_teacher, target):

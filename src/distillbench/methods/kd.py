@@ -22,6 +22,13 @@ def kd_loss(logits_student, logits_teacher, temperature):
 class KD(LogitMethod):
     name = "KD"
     version = 1
+    bibtex = """
+@article{hinton2015distilling,
+  title = {Distilling the Knowledge in a Neural Network},
+  author = {Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff},
+  journal = {arXiv preprint arXiv:1503.02531},
+  year = {2015}
+}"""
     needs = ("teacher_logits",)
     temperature = "TEMPERATURE"
     keys = {

@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
+import torch
+
 from distillbench.config import components
 
 
@@ -14,3 +16,15 @@ def build_network(name, num_classes):
     network = components.networks()[name]
     family = import_module(f"distillbench.models.{network['module']}")
     return family.build(num_classes=num_classes, **network["arguments"])
+
+
+@torch.no_grad()
+def network_cost(network, image_size):
+    """(parameters, multiply-adds of one image) of a network; the latter of convolutions and linear layers."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    weight = next(network.parameters())
+    image = torch.zeros(1, 3, image_size, image_size, dtype=weight.dtype, device=weight.device)
+    with FlopCounterMode(display=False) as counter:
+        network.eval()(image)
+    return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops() // 2

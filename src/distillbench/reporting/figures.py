@@ -10,6 +10,13 @@ from distillbench.reporting.statistics import t_interval
 
 PALETTE = "colorblind"
 
+CAPTIONS = {  # by the figure's file; the report page and the paper folder show them in this order
+    "accuracy": (
+        "Top-1 accuracy on the test split after the last epoch, by method, a panel a teacher-student pair. Dots are"
+        " runs, one a seed; diamonds their mean with its 95 % t-interval; the dashed line is the teacher."
+    ),
+}
+
 
 def accuracy_figure(table):
     """A panel a pair: each run's last-epoch top-1, the mean with its 95 % t-interval, the teacher as a line."""

@@ -1,6 +1,7 @@
 """The published trainer: SGD with momentum on the sum of the losses, weight decay on every parameter."""
 
 import torch
+from torch.optim.sgd import sgd  # the function: the class around it imports a compiler, for seconds
 
 
 class Trainer:
@@ -9,24 +10,35 @@ class Trainer:
 
     def __init__(self, parameters, schedule, hyperparameters):
         """schedule: the specification's "schedule". The learning rate is a tensor and set from outside."""
+        self.parameters = parameters
+        self.buffers = [torch.zeros_like(parameter) for parameter in parameters]
         self.lr = torch.tensor(schedule["LR"], dtype=parameters[0].dtype, device=parameters[0].device)
-        self.optimizer = torch.optim.SGD(
-            parameters,
-            lr=self.lr,
-            momentum=schedule["MOMENTUM"],
-            weight_decay=schedule["WEIGHT_DECAY"],
-            fused=True,
-        )
+        self.settings = {"momentum": schedule["MOMENTUM"], "weight_decay": schedule["WEIGHT_DECAY"]}
 
     def update(self, losses):
-        """One step down the gradient of sum(losses), a dict of 0-d tensors."""
+        """One step down the gradient of sum(losses), a dict of 0-d tensors. A parameter without gradient rests."""
         sum(losses.values()).backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        moving = [(p, p.grad, v) for p, v in zip(self.parameters, self.buffers, strict=True) if p.grad is not None]
+        if moving:
+            parameters, gradients, buffers = map(list, zip(*moving, strict=True))
+            with torch.no_grad():
+                sgd(
+                    parameters,
+                    gradients,
+                    buffers,
+                    fused=True,
+                    lr=self.lr,
+                    dampening=0.0,
+                    nesterov=False,
+                    maximize=False,
+                    **self.settings,
+                )
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def state_dict(self):
-        return self.optimizer.state_dict()
+        return {"buffers": self.buffers}
 
     def load_state_dict(self, state):
-        self.optimizer.load_state_dict(state)
-        self.optimizer.param_groups[0]["lr"] = self.lr  # stays the tensor that the engine sets
+        for buffer, saved in zip(self.buffers, state["buffers"], strict=True):
+            buffer.copy_(saved)

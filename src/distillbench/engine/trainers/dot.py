@@ -1,0 +1,89 @@
+"""DOT: distillation-oriented trainer (Zhao, Cui, Song, Liang, ICCV 2023, arXiv:2307.08436, algorithm 1).
+
+SGD with a momentum buffer for each of two losses, m - DELTA for the task and m + DELTA for the distillation, so that
+the distillation dominates the update. One forward pass, two gradients g and h:
+
+    task          v <- (m - DELTA) v + g + WEIGHT_DECAY p        p <- p - lr v
+    distillation  u <- (m + DELTA) u + h                         p <- p - lr u
+
+A parameter that has one of the gradients only moves by that one, with momentum m and the weight decay (where it is h,
+from the buffer's second step on, as published); one that has neither does not move. docs/methods.md derives DOT's
+control.
+"""
+
+import torch
+
+from distillbench.config.keys import Key
+from distillbench.errors import UserError
+
+TASK = "ce"
+
+
+class Trainer:
+    name = "dot"
+    version = 1
+    node = "SOLVER.DOT"
+    two_losses = True
+    keys = {"DELTA": Key(0.075, "taken from the task's momentum, added to the distillation's", minimum=0, maximum=0.5)}
+    bibtex = """\
+@inproceedings{zhao2023dot,
+  title = {{DOT}: A Distillation-Oriented Trainer},
+  author = {Zhao, Borui and Cui, Quan and Song, Renjie and Liang, Jiajun},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  year = {2023},
+}
+"""
+
+    def __init__(self, parameters, schedule, hyperparameters):
+        """Raises UserError unless both momenta lie in [0, 1): outside, an update grows without bound."""
+        momentum, delta = schedule["MOMENTUM"], hyperparameters["DELTA"]
+        if not (delta <= momentum and momentum + delta < 1):
+            raise UserError(
+                f"SOLVER.DOT.DELTA {delta:g} does not fit SOLVER.MOMENTUM {momentum:g}:"
+                f" it must be at most {momentum:g} and below {1 - momentum:g}"
+            )
+        self.parameters, self.weight_decay = parameters, schedule["WEIGHT_DECAY"]
+        self.momentum = {"task": momentum - delta, "distillation": momentum + delta, "alone": momentum}
+        self.buffers = {"task": [None] * len(parameters), "distillation": [None] * len(parameters)}
+        self.lr = torch.tensor(schedule["LR"], dtype=parameters[0].dtype, device=parameters[0].device)
+
+    def update(self, losses):
+        """One step. losses: 0-d tensors by name, "ce" the task's, all others the distillation's."""
+        task = self.gradients([losses[TASK]])
+        distillation = self.gradients([loss for name, loss in losses.items() if name != TASK])
+        late = [g is None and u is not None for g, u in zip(task, self.buffers["distillation"])]
+        self.descend("task", task, distillation, [True] * len(task))
+        self.descend("distillation", distillation, task, late)
+
+    def gradients(self, losses):
+        """A list with a gradient, or None where there is none, for each parameter."""
+        if not any(loss.requires_grad for loss in losses):
+            return [None] * len(self.parameters)
+        return torch.autograd.grad(sum(losses), self.parameters, retain_graph=True, allow_unused=True)
+
+    @torch.no_grad()
+    def descend(self, half, gradients, others, decayed):
+        """Move each parameter that has a gradient. decayed: whether weight decay belongs to it here."""
+        here = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        if not here:
+            return
+        parameters, buffers = [self.parameters[i] for i in here], self.buffers[half]
+        for i in here:
+            if buffers[i] is None:
+                buffers[i] = torch.zeros_like(self.parameters[i])
+        moved = [buffers[i] for i in here]
+        torch._foreach_mul_(moved, [self.momentum["alone" if others[i] is None else half] for i in here])
+        torch._foreach_add_(moved, [gradients[i] for i in here])
+        decays = [self.weight_decay * decayed[i] for i in here]
+        torch._foreach_add_(moved, torch._foreach_mul(parameters, decays))
+        torch._foreach_sub_(parameters, torch._foreach_mul(moved, self.lr))
+
+    def state_dict(self):
+        return self.buffers
+
+    def load_state_dict(self, state):
+        for half, buffers in state.items():
+            self.buffers[half] = [
+                None if buffer is None else buffer.to(parameter)
+                for buffer, parameter in zip(buffers, self.parameters, strict=True)
+            ]

@@ -1,0 +1,74 @@
+"""What stands behind a suite's numbers: its runs with their records, the references of what they use, its figures."""
+
+import re
+from typing import NamedTuple
+
+from distillbench.config import components
+from distillbench.config.specification import Specification
+from distillbench.errors import UserError
+from distillbench.files import read_json
+from distillbench.reporting.figures import CAPTIONS
+from distillbench.reporting.tables import METRIC, ROLES
+
+NO_REFERENCE = "no reference declared"
+
+
+class Run(NamedTuple):
+    """A run with all its places in the table; `record` is empty where there is none, `accuracy` by checkpoint."""
+
+    id: str
+    rows: tuple[str, ...]
+    pairs: tuple[str, ...]
+    seed: int
+    specification: Specification
+    record: dict
+    accuracy: dict
+    state: tuple[str, str]
+
+
+def gather(index, store):
+    """The runs of an index, each once: teachers, students alone, distilled students, by row and pair."""
+    cells, places = {}, list(dict.fromkeys(zip(index["row"], index["pair"], strict=True)))
+    for cell in sorted(index.itertuples(), key=lambda c: (ROLES.index(c.role), places.index((c.row, c.pair)))):
+        cells.setdefault(cell.run, []).append(cell)
+    return [_run(run, places, store) for run, places in cells.items()]
+
+
+def _run(run, places, store):
+    path = store.run(run) / "record.json"
+    accuracy = {
+        checkpoint: entry["value"]
+        for checkpoint in ("last", "best")
+        for entry in store.metrics(run, checkpoint) or ()
+        if entry["metric"] == METRIC
+    }
+    rows, pairs = (tuple(dict.fromkeys(getattr(cell, name) for cell in places)) for name in ("row", "pair"))
+    record = read_json(path) if path.exists() else {}
+    return Run(run, rows, pairs, places[0].seed, store.specification(run), record, accuracy, store.state(run))
+
+
+def references(specification):
+    """{what: BibTeX entry, or "" where its file declares none} of what a run uses."""
+    method, trainer = specification["method"]["name"], specification["trainer"]["name"]
+    used = {f"method {method}": components.methods()[method]}
+    if specification["gradient_scaling"]:
+        used["gradient scaling GKD"] = components.gradient_scaling()
+    if trainer != "base":
+        used[f"trainer {trainer}"] = components.trainers()[trainer]
+    dataset = specification["dataset"]["name"]
+    used[f"dataset {dataset}"] = components.datasets()[dataset]
+    return {what: declared["bibtex"].strip() for what, declared in used.items()}
+
+
+def citation_key(entry):
+    """The key of a BibTeX entry. Raises UserError for a text that is none."""
+    found = re.match(r"@\w+\{\s*([^\s,{}]+)\s*,", entry)
+    if not found or entry.count("{") != entry.count("}"):
+        raise UserError(f"bibtex = {entry[:40]!r}...: expected one entry, @article{{key, title = {{...}}, ...}}")
+    return found[1]
+
+
+def figure_files(folder, partial):
+    """[(name, caption, path without ending)] of the figures that are in a folder; of a partial suite the first."""
+    names = {next(iter(CAPTIONS)): "partial"} if partial else {name: name for name in CAPTIONS}
+    return [(n, CAPTIONS[n], folder / file) for n, file in names.items() if (folder / f"{file}.png").exists()]

@@ -1,0 +1,450 @@
+"""The report page opens offline and says what was run; the paper folder compiles and holds the tables' numbers."""
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from distillbench.cli import main, parser
+from distillbench.config import components
+from distillbench.errors import UserError
+from distillbench.evaluation import evaluation_directory
+from distillbench.files import to_json, write_atomically
+from distillbench.reporting.collect import collect
+from distillbench.reporting.evidence import NO_REFERENCE, citation_key, gather, references
+from distillbench.reporting.figures import CAPTIONS, save
+from distillbench.reporting.index import COLUMNS
+from distillbench.reporting.page import mark, render_page
+from distillbench.reporting.paper import MISSING, bibliography, macros, words, write_paper
+from distillbench.reporting.tables import POOLED, build_table, grid, to_csv, to_markdown
+from distillbench.store import Store
+
+HOSTILE = ['<script>alert("1")<b> & 50%', "A_B#{$x^~\\", "A+B", "AB"]
+PAIRS = ("resnet20-resnet8", "wrn_16_2-resnet8")
+KEYS = {"NONE": {}, "KD": {"DISTILLER__TYPE": "KD"}, "KD+GKD": {"DISTILLER__TYPE": "KD", "GKD__K": 0.6}}
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Suite:
+    """A suite's files below a folder, made without training: `missing` rows have no result in their last seed."""
+
+    def __init__(self, root, specify, rows=(), missing=(), commits=("a" * 40,)):
+        self.store, self.folder = Store(root), root / "reports/small_2"
+        self.made, cells = 0, []
+        for number, row in enumerate([*KEYS, *rows]):
+            keys = KEYS.get(row) or ({} if row == "NONE" else {"DISTILLER__TYPE": "KD", "KD__TEMPERATURE": 2 + number})
+            for pair in PAIRS:
+                teacher = specify(DISTILLER__STUDENT=pair.split("-")[0], seed=7)
+                cells.append(self.cell("Teacher", "teacher", "", pair, teacher, 0, commits))
+                for seed in (0, 1):
+                    taught = {"kind": "run", "id": teacher.id, "checkpoint": "last"} if keys else None
+                    run = specify(seed=seed, teacher=taught, **keys)
+                    role, control = ("distilled", "NONE") if keys else ("student", "")
+                    absent = row in missing and seed == 1
+                    cells.append(self.cell(row, role, control, pair, run, seed, commits, absent))
+        self.index = pd.DataFrame(cells, columns=COLUMNS).drop_duplicates(["row", "pair", "seed"])
+        self.table = build_table("small_2", self.index, collect(self.index, self.store))
+        write_atomically(root / "params/small_2.yaml", "methods: {NONE: <&>}\n")
+        write_atomically(self.folder / "tables/main.md", to_markdown(self.table))
+        for ending in ("png", "pdf"):
+            figure, axes = plt.subplots(figsize=(1, 1))
+            axes.plot([0, 1])
+            save(figure, self.folder / f"figures/accuracy.{ending}")
+
+    def cell(self, row, role, control, pair, specification, seed, commits, absent=False):
+        run = specification.id
+        write_atomically(self.store.planned(run), to_json(specification.as_file()))
+        if not absent and not (self.store.run(run) / "record.json").exists():
+            self.made += 1
+            record = {
+                "run": run, "commit": commits[self.made % len(commits)], "modified": ["src/x.py"][: self.made % 2],
+                "device": "x86_64 CPU", "threads": 1, "platform": "Linux", "seconds": 10.0, "images_per_second": 50.0,
+                "finished": f"2026-01-{self.made:02}T00:00:00+00:00", "versions": {"torch": "2", "numpy": "3"},
+            }  # fmt: skip
+            write_atomically(self.store.run(run) / "record.json", to_json(record))
+            for checkpoint in ("last", "best"):
+                value = 80 + (self.made * 7 % 13) / 3
+                entry = {"task": "classification", "split": "test", "checkpoint": checkpoint}
+                metrics = [{**entry, "metric": "top1", "value": value}]
+                content = {"run_sha256": specification.digest, "metrics": metrics}
+                write_atomically(
+                    evaluation_directory(self.store.run(run), checkpoint) / "metrics.json", to_json(content)
+                )
+        return row, role, control, pair, *pair.split("-"), seed, run
+
+    def page(self, partial=False):
+        return render_page(self.table, self.index, self.store, self.folder, partial)
+
+    def paper(self, partial=False):
+        """{file: text} of the paper folder."""
+        out = self.folder / "paper"
+        write_paper(self.table, self.index, self.store, self.folder, out, partial)
+        return {path.name: path.read_text() for path in out.iterdir() if path.suffix != ".pdf"}
+
+
+@pytest.fixture
+def suite(tmp_path, specify):
+    return Suite(tmp_path, specify)
+
+
+@pytest.fixture
+def hostile(tmp_path, specify):
+    return Suite(tmp_path, specify, rows=HOSTILE, missing=["KD", "AB"])
+
+
+class Page(HTMLParser):
+    """What a test looks at in a page; parsing fails where elements are not properly nested."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.texts, self.open = [], {}, []
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+
+    def handle_data(self, data):
+        for tag in set(self.open):
+            self.texts.setdefault(tag, []).append(data)
+
+    def text(self, tag):
+        return "".join(self.texts.get(tag, ()))
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def rows_of(text, table="main"):
+    """The texts of a table's body, by line, as a browser shows them without the hidden notes and the marks."""
+    (block,) = re.findall(rf'<table id="table-{table}">(.*?)</table>', text, re.DOTALL)
+    block = re.sub(r'<span class="hidden">.*?</span>| [▲▼]', "", block)
+    lines = re.findall(r"<tr>(.*?)</tr>", block.partition("</thead>")[2], re.DOTALL)
+    cells = [re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", line, re.DOTALL) for line in lines]
+    return [[Page(f"<p>{re.sub(r'</?(span|strong)>', '', c)}</p>").text("p").strip() for c in line] for line in cells]
+
+
+# The page
+
+
+def test_page_needs_no_other_file(hostile):
+    text = hostile.page()
+    page = Page(text)
+    assert not page.all("script") and not page.all("link") and not page.all("iframe")
+    assert page.all("img") and all(image["src"].startswith("data:image/png;base64,") for image in page.all("img"))
+    assert all(link["href"].startswith("#") for link in page.all("a"))
+    assert not re.search(r"url\(|@import|https?:", page.text("style"))
+
+
+def test_links_within_the_page_lead_somewhere(suite):
+    page = Page(suite.page())
+    names = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(names) == len(set(names))
+    assert {link["href"][1:] for link in page.all("a")} <= set(names)
+
+
+def test_page_is_accessible(suite):
+    text = suite.page()
+    page = Page(text)
+    assert [html["lang"] for html in page.all("html")] == ["en"]
+    assert len(page.all("caption")) == len(page.all("table")) == 2
+    assert page.all("th") and all(cell["scope"] in ("col", "colgroup", "row") for cell in page.all("th"))
+    assert all(image["alt"].strip() for image in page.all("img"))
+    assert any(meta.get("name") == "viewport" for meta in page.all("meta")) and "@media print" in text
+
+
+def test_hostile_rows_are_shown_as_text(hostile):
+    text = hostile.page()
+    assert "<script" not in text and "<b>" not in text
+    assert [line[0] for line in rows_of(text)] == hostile.table.rows
+    assert "<&>" in Page(text).text("pre")
+
+
+def test_page_holds_the_tables_cells(hostile):
+    assert rows_of(hostile.page()) == grid(hostile.table)[1]
+
+
+def test_teachers_and_students_stand_apart(suite):
+    bodies = re.findall(r"<tbody( class=\"alone\")?>(.*?)</tbody>", suite.page(), re.DOTALL)[:3]
+    assert [bool(alone) for alone, _ in bodies] == [True, True, False]
+    assert [re.findall(r'scope="row">([^<]*)', body) for _, body in bodies] == [["Teacher"], ["NONE"], ["KD", "KD+GKD"]]
+
+
+def test_banner_says_that_runs_are_missing(tmp_path, specify):
+    assert "PARTIAL" not in Suite(tmp_path / "a", specify).page()
+    partial = Suite(tmp_path / "b", specify, missing=["KD"])
+    assert Page(partial.page()).text("p").count(partial.table.banner) == 1
+    assert partial.table.banner.startswith("PARTIAL: 10 of 12")
+
+
+def test_same_inputs_make_the_same_bytes(tmp_path, specify):
+    one, two = (Suite(tmp_path / name, specify, rows=HOSTILE) for name in ("one", "two"))
+    assert one.page() == two.page() and one.paper() == two.paper()
+
+
+@pytest.mark.parametrize(
+    "cell, sign",
+    [
+        ("+1.49 [+0.33, +3.31] vs NONE", "▲"),
+        ("-1.49 [-3.31, -0.01] vs NONE", "▼"),
+        ("+1.49 [+0.00, +3.31] vs NONE", "▲"),
+        ("+1.49 [-0.33, +3.31] vs NONE", ""),
+        ("+0.00 [+0.00, +0.00] vs NONE", ""),
+        ("+1.49 vs NONE", ""),
+        ("92.07 ± 1.37 (3/3) [1]", ""),
+    ],
+)
+def test_only_a_difference_whose_interval_excludes_zero_is_marked(cell, sign):
+    assert mark(cell) == sign
+
+
+def test_marks_are_explained_where_there_are_any(suite):
+    plain = suite.page()
+    entry = suite.table.entries["KD", PAIRS[0]]
+    sure = entry._replace(difference=entry.difference._replace(mean=1.0, low=0.5, high=1.5))
+    suite.table.entries["KD", PAIRS[0]] = sure
+    assert "▲" not in plain.partition("</table>")[0]
+    marked, _, below = suite.page().partition("</table>")
+    assert marked.count("▲") == marked.count("(interval excludes zero)") == 1 and "excludes zero: above" in below
+
+
+def test_every_run_is_listed_once(suite):
+    lines = rows_of(suite.page(), "runs")
+    assert sorted(line[3] for line in lines) == sorted(set(suite.index["run"])) and len(lines) == 12
+    (line,) = [line for line in lines if line[:3] == ["KD", PAIRS[0], "1"]]
+    value = suite.table.entries["KD", PAIRS[0]].last[1]
+    assert line[4:] == [f"{value:.2f}", f"{value:.2f}", "2", "10.0 s", "50", "x86_64 CPU"]
+    assert any(line[1] == ", ".join(PAIRS) for line in lines), "the student alone serves both pairs"
+
+
+def test_runs_without_result_say_so(hostile):
+    lines = [line for line in rows_of(hostile.page(), "runs") if line[0] == "AB"]
+    assert [line[4] for line in lines if line[2] == "1"] == ["missing", "missing"]
+
+
+def test_provenance_lists_every_distinct_value(tmp_path, specify):
+    text = Page(Suite(tmp_path, specify, commits=("a" * 40, "b" * 40, None)).page()).text("dd")
+    for value in ("a" * 40, "b" * 40, "not made in a git checkout", "with changes that are not in it: src/x.py"):
+        assert value in text
+    assert "2 min 00 s" in text, "twelve runs of ten seconds"
+    assert "2026-01-01T00:00:00+00:00 to 2026-01-12T00:00:00+00:00" in text
+    assert components.datasets()["digits"]["sha256"] in text
+
+
+def test_commands_on_the_page_exist_and_name_the_latest_commit(tmp_path, specify):
+    suite = Suite(tmp_path, specify, commits=("a" * 40, "b" * 40))
+    block = next(text for text in Page(suite.page()).texts["code"] if "snakemake" in text)
+    assert f"git checkout {'a' * 40} " in block and "suite=small_2" in block
+    commands = re.findall(r"^distillbench (.*)$", block, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        parser().parse_args(command.split())
+
+
+def test_other_tables_and_only_figures_with_a_caption_are_shown(suite, monkeypatch):
+    table = "# Details\n\n| row | nll |\n| --- | --- |\n| a\\|b | 0.12 |\n\nNats.\n\n[1] failed: KD\n"
+    write_atomically(suite.folder / "tables/details.md", table)
+    write_atomically(suite.folder / "tables/partial.md", table)
+    shutil.copy(suite.folder / "figures/accuracy.png", suite.folder / "figures/curves.png")
+    before = suite.page()
+    assert rows_of(before, "details") == [["a|b", "0.12"]] and "table-partial" not in before
+    assert "Nats." in before and "[1] failed: KD" in before and "figure-curves" not in before
+    monkeypatch.setitem(CAPTIONS, "curves", "Curves of <all> runs.")
+    monkeypatch.setitem(CAPTIONS, "absent", "No such file.")
+    after = suite.page()
+    assert "Curves of &lt;all&gt; runs." in after and "figure-absent" not in after
+    assert after.index("figure-accuracy") < after.index("figure-curves")
+
+
+# The paper folder
+
+
+def defined(text):
+    """{macro: its text} of numbers.tex."""
+    return dict(re.findall(r"^\\newcommand\{\\(\w+)\}\{(.*)\}%", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "text, spelled",
+    [
+        ("resnet20", "ResnetTwenty"),
+        ("wrn_16_2", "WrnSixteenTwo"),
+        ("resnet32x4", "ResnetThirtyTwoXFour"),
+        ("KD+GKD", "KDGKD"),
+        ("KD-2019", "KDTwoZeroOneNine"),
+        ("K=-0.05", "KMinusZeroPointZeroFive"),
+        ("50%", "Fifty"),
+    ],
+)
+def test_names_are_spelled_in_letters(text, spelled):
+    assert words(text) == spelled
+
+
+def test_macros_are_unique_and_of_letters(hostile):
+    text = hostile.paper()["numbers.tex"]
+    names = re.findall(r"^\\newcommand\{\\(.*?)\}", text, re.MULTILINE)
+    rows, pairs = hostile.table.rows, hostile.table.pairs
+    assert len(names) == len(set(names)) == 2 + len(rows) * len(pairs) * 4 + (len(rows) - 2) * (len(pairs) + 1) * 4
+    assert all(re.fullmatch("db[A-Za-z]+", name) for name in names)
+    assert "dbSmallTwoKDGKDResnetTwentyResnetEightTopOne" in names
+
+
+def test_rows_of_one_name_share_no_macro_and_do_not_swap_when_one_is_added(tmp_path, specify):
+    alone, both, turned = (
+        macros(Suite(tmp_path / str(number), specify, rows=rows).table)
+        for number, rows in enumerate((["AB"], ["AB", "A+B"], ["A+B", "AB"]))
+    )
+    ends = {what.split(",")[0]: name for name, (_, what) in both.items() if "ABResnet" in name and "TopOne" in name}
+    assert set(ends) == {"AB", "A+B"} and ends["AB"] != ends["A+B"]
+    assert {name: what for name, (_, what) in both.items()} == {name: what for name, (_, what) in turned.items()}
+    assert not {name for name in alone if "ABResnet" in name} & set(both), "an old name is gone, not another's"
+
+
+def test_macros_hold_the_numbers_of_main_csv(suite):
+    found = defined(suite.paper()["numbers.tex"])
+    columns = {
+        "TopOne": ("last_mean", ".2f"),
+        "TopOneSd": ("last_sd", ".2f"),
+        "BestTopOne": ("best_mean", ".2f"),
+        "Difference": ("difference_mean", "+.2f"),
+        "DifferenceLow": ("difference_low", "+.2f"),
+        "DifferenceHigh": ("difference_high", "+.2f"),
+        "TopOneN": ("n", ".0f"),
+        "DifferenceN": ("difference_n", ".0f"),
+    }
+    seen = 0
+    for record in csv.DictReader(io.StringIO(to_csv(suite.table))):
+        for name, (column, form) in columns.items():
+            macro = f"dbSmallTwo{words(record['row'])}{words(record['pair'])}{name}"
+            if record[column]:
+                assert re.sub(r"\\ensuremath\{(.*)\}", r"\1", found.pop(macro)) == format(float(record[column]), form)
+                seen += 1
+            elif macro in found:
+                assert found.pop(macro) == MISSING
+    assert found == {"dbSmallTwoRuns": "12", "dbSmallTwoRunsFinished": "12"} and seen == 2 * 3 + 2 * 4 + 4 * 8 + 2 * 4
+
+
+def test_missing_numbers_stay_visible(tmp_path, specify):
+    found = defined(Suite(tmp_path, specify, missing=["KD"]).paper()["numbers.tex"])
+    assert found["dbSmallTwoKDAllPairsDifferenceLow"] == found["dbSmallTwoKDResnetTwentyResnetEightTopOneSd"] == MISSING
+    assert found["dbSmallTwoKDResnetTwentyResnetEightTopOne"] != MISSING
+
+
+def test_comment_beside_a_macro_names_row_pair_and_quantity(suite):
+    (line,) = re.findall(r"KDGKDWrnSixteenTwoResnetEightDifferenceLow\}.*", suite.paper()["numbers.tex"])
+    assert line.endswith("% KD+GKD, wrn_16_2-resnet8: difference to NONE, lower end of the 95 % interval")
+
+
+def test_every_declared_reference_has_a_key_of_its_own():
+    declared = [*components.methods().values(), *components.trainers().values(), *components.datasets().values()]
+    entries = [c["bibtex"].strip() for c in (*declared, components.gradient_scaling()) if c["bibtex"]]
+    keys = [citation_key(entry) for entry in entries]
+    assert len(set(keys)) == len(set(entries)) and {"hinton2015distilling", "gkd", "alpaydin1998digits"} <= set(keys)
+
+
+def test_bibliography_has_what_the_suite_uses(suite):
+    bib = suite.paper()["references.bib"]
+    keys = re.findall(r"^@\w+\{([^,]+),", bib, re.MULTILINE)
+    assert sorted(keys) == ["alpaydin1998digits", "gkd", "hinton2015distilling"]
+    assert list(bibliography(gather(suite.index, suite.store))) == keys
+
+
+def test_component_without_reference_says_so(suite, specify, monkeypatch):
+    monkeypatch.setitem(components.methods()["KD"], "bibtex", "")
+    assert references(specify(DISTILLER__TYPE="KD"))["method KD"] == ""
+    files = suite.paper()
+    assert "hinton" not in "".join(files.values()) and f"method KD: {NO_REFERENCE}" in files["numbers.tex"]
+    assert f"<dt>method KD</dt>\n<dd>{NO_REFERENCE}</dd>" in suite.page()
+
+
+@pytest.mark.parametrize("entry", ["Hinton 2015", "@article{, title = {x}}", "@article{a, title = {x}"])
+def test_malformed_reference_is_refused(entry):
+    with pytest.raises(UserError, match="expected one entry"):
+        citation_key(entry)
+
+
+def bare(tex):
+    """TeX without comments and escaped characters."""
+    return re.sub(r"(?<!\\)%.*", "", re.sub(r"\\[\\&%$#_{}~^]", "", tex))
+
+
+def test_tex_is_balanced_and_uses_only_what_it_defines(hostile):
+    files = hostile.paper()
+    macro_names = set(defined(files["numbers.tex"]))
+    for name in ("main.tex", "numbers.tex", "example.tex"):
+        text = bare(files[name])
+        assert text.count("{") == text.count("}"), name
+        assert sorted(re.findall(r"\\begin\{(\w+)", text)) == sorted(re.findall(r"\\end\{(\w+)", text))
+    example = bare(files["example.tex"])
+    assert set(re.findall(r"\\(db[A-Za-z]+)", example)) == macro_names
+    inputs = set(re.findall(r"\\input\{(\w+)\}", example))
+    assert {f"{name}.tex" for name in inputs} | {"example.tex", "references.bib"} == set(files)
+    pictures = re.findall(r"\\includegraphics\[.*\]\{(\w+)\}", example)
+    assert pictures == ["accuracy"]
+    assert all((hostile.folder / "paper" / f"{name}.pdf").exists() for name in pictures)
+    assert set(re.search(r"\\cite\{(.*?)\}", example)[1].split(",")) == set(
+        re.findall(r"@\w+\{([^,]+),", files["references.bib"])
+    )
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
+def test_example_compiles(hostile):
+    hostile.paper()
+    for program in ("pdflatex", "bibtex", "pdflatex", "pdflatex"):
+        command = [program, "example"] if program == "bibtex" else [program, "-interaction=nonstopmode", "example"]
+        result = subprocess.run(command, cwd=hostile.folder / "paper", capture_output=True)
+        assert result.returncode == 0, result.stdout.decode(errors="replace")[-2000:]
+    log = (hostile.folder / "paper/example.log").read_text(errors="replace")
+    assert "undefined" not in log and "Overfull" not in log
+
+
+# The command
+
+
+def test_report_without_collected_metrics_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "params").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "demo"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "--partial" in lines[0]
+
+
+def test_command_writes_page_and_paper_and_the_complete_one_removes_the_partial(suite, monkeypatch):
+    root = suite.store.results.parent
+    monkeypatch.chdir(root)
+    params = Path("params/small_2.yaml").read_text()
+    content = "dataset: digits\nseeds: [0]\npairs: [{teacher: resnet20, student: resnet8}]\nmethods:\n"
+    write_atomically("params/small_2.yaml", content + "  NONE: {DISTILLER.TYPE: NONE}\n")
+    assert main(["report", "small_2", "--partial"]) == 0
+    assert "PARTIAL: 0 of 2 runs" in Path("reports/small_2/partial.html").read_text()
+    assert Path("reports/small_2/partial-paper/example.tex").exists()
+    write_atomically("results/suites/small_2/index.csv", suite.index.to_csv(index=False))
+    write_atomically("results/suites/small_2/metrics.csv", collect(suite.index, suite.store).to_csv(index=False))
+    write_atomically("params/small_2.yaml", params)
+    assert main(["report", "small_2"]) == 0
+    found = {path.name for path in Path("reports/small_2").iterdir()}
+    assert found == {"index.html", "paper", "tables", "figures"}
+    assert Path("reports/small_2/index.html").read_text() == suite.page()
+
+
+def test_reporting_imports_no_torch():
+    code = "import sys, distillbench.reporting.page, distillbench.reporting.paper; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_pooled_pair_is_spelled():
+    assert words(POOLED) == "AllPairs"
