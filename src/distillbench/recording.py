@@ -37,5 +37,6 @@ def _run(path):
 def _dvc(*arguments):
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"dvc {arguments[0]}: {done.stderr.strip().removeprefix('ERROR: ')}")
+        line = done.stderr.partition("ERROR: ")[2] or done.stderr
+        raise UserError(f"dvc {arguments[0]}: {line.strip().partition(chr(10))[0]}")
     return done.stdout
