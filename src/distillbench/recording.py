@@ -37,6 +37,6 @@ def _run(path):
 def _dvc(*arguments):
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True)
     if done.returncode:
-        line = done.stderr.partition("ERROR: ")[2] or done.stderr
-        raise UserError(f"dvc {arguments[0]}: {line.strip().partition(chr(10))[0]}")
+        message, *_ = (done.stderr.partition("ERROR: ")[2] or done.stderr).strip().split("\n")
+        raise UserError(f"dvc {arguments[0]}: {message}")
     return done.stdout
