@@ -16,7 +16,7 @@ from distillbench.config.suite import load_suite
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = yaml.safe_load((ROOT / "params" / "demo.yaml").read_text(encoding="utf-8"))
 REMEDIES = ("did you mean", "valid:", "expected", "must be", "must increase", "remove", "write", "needs", "save")
-REMEDIES += ("circle:", "a row's name is")  # these say what is to be changed
+REMEDIES += ("circle:", "a row's name is", "use base")  # these say what is to be changed
 KEYS = sorted(all_keys())
 SECTION_KEYS = ("DATASET.TYPE", "DISTILLER.TEACHER", "DISTILLER.STUDENT")  # set by other sections
 OUT_OF_RANGE = {
@@ -395,3 +395,25 @@ def test_matched_teachers_have_their_students_seed(tmp_path):
     for cell in matched.cells:
         if cell.role == "distilled":
             assert f"/s{cell.seed}-" in cell.specification.teacher_id
+
+
+def test_every_suite_of_the_project_names_a_control_for_each_scaled_row_and_each_trainer():
+    for path in (ROOT / "params").glob("*.yaml"):
+        notes = [note for cell in load_suite(path.stem, ROOT).cells for note in cell.notes]
+        assert not any("has no control" in note for note in notes), path
+
+
+@pytest.mark.parametrize("extra", [{"GKD": {}}, {"SOLVER.TRAINER": "dot"}], ids=["GKD", "DOT"])
+def test_a_scaled_row_without_a_control_is_pointed_out(tmp_path, extra, capsys, monkeypatch):
+    rows = {"KD": {"DISTILLER.TYPE": "KD"}, "new": {"like": "KD", **extra}}
+    monkeypatch.chdir(write(tmp_path, with_rows(**rows)))
+    assert main(["plan", "bad"]) == 0
+    assert "note: new: has no control" in capsys.readouterr().out
+    monkeypatch.chdir(write(tmp_path, with_rows(KD=rows["KD"], new={**rows["new"], "control": "KD"})))
+    assert main(["plan", "bad"]) == 0
+    assert "has no control" not in capsys.readouterr().out
+
+
+def test_a_trainer_of_two_losses_is_refused_for_a_row_with_one(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(write(tmp_path, with_rows(NONE={"DISTILLER.TYPE": "NONE", "SOLVER.TRAINER": "dot"})))
+    check_line(main(["plan", "bad"]), *capsys.readouterr(), "SOLVER.TRAINER dot", "use base")

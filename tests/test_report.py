@@ -29,6 +29,12 @@ from distillbench.store import Store
 
 HOSTILE = ['<script>alert("1")<b> & 50%', "A_B#{$x^~\\", "A+B", "AB"]
 PAIRS = ("resnet20-resnet8", "wrn_16_2-resnet8")
+PARAMS = """\
+dataset: digits  # <&>
+seeds: [0]
+pairs: [{teacher: resnet20, student: resnet8}]
+methods: {NONE: {DISTILLER.TYPE: NONE}}
+"""
 KEYS = {"NONE": {}, "KD": {"DISTILLER__TYPE": "KD"}, "KD+GKD": {"DISTILLER__TYPE": "KD", "GKD__K": 0.6}}
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -51,8 +57,8 @@ class Suite:
                     absent = row in missing and seed == 1
                     cells.append(self.cell(row, role, control, pair, run, seed, commits, absent))
         self.index = pd.DataFrame(cells, columns=COLUMNS).drop_duplicates(["row", "pair", "seed"])
-        self.table = build_table("small_2", self.index, collect(self.index, self.store))
-        write_atomically(root / "params/small_2.yaml", "methods: {NONE: <&>}\n")
+        self.table = build_table("small_2", self.index, collect(self.index, self.store)[0])
+        write_atomically(root / "params/small_2.yaml", PARAMS)
         write_atomically(self.folder / "tables/main.md", to_markdown(self.table))
         for ending in ("png", "pdf"):
             figure, axes = plt.subplots(figsize=(1, 1))
@@ -258,16 +264,16 @@ def test_commands_on_the_page_exist_and_name_the_latest_commit(tmp_path, specify
 def test_other_tables_and_only_figures_with_a_caption_are_shown(suite, monkeypatch):
     table = "# Details\n\n| row | nll |\n| --- | --- |\n| a\\|b | 0.12 |\n\nNats.\n\n[1] failed: KD\n"
     write_atomically(suite.folder / "tables/details.md", table)
-    write_atomically(suite.folder / "tables/partial.md", table)
-    shutil.copy(suite.folder / "figures/accuracy.png", suite.folder / "figures/curves.png")
+    write_atomically(suite.folder / "tables/partial-main.md", table)
+    shutil.copy(suite.folder / "figures/accuracy.png", suite.folder / "figures/novel.png")
     before = suite.page()
     assert rows_of(before, "details") == [["a|b", "0.12"]] and "table-partial" not in before
-    assert "Nats." in before and "[1] failed: KD" in before and "figure-curves" not in before
-    monkeypatch.setitem(CAPTIONS, "curves", "Curves of <all> runs.")
+    assert "Nats." in before and "[1] failed: KD" in before and "figure-novel" not in before
+    monkeypatch.setitem(CAPTIONS, "novel", "Curves of <all> runs.")
     monkeypatch.setitem(CAPTIONS, "absent", "No such file.")
     after = suite.page()
     assert "Curves of &lt;all&gt; runs." in after and "figure-absent" not in after
-    assert after.index("figure-accuracy") < after.index("figure-curves")
+    assert after.index("figure-accuracy") < after.index("figure-novel")
 
 
 # The paper folder
@@ -364,11 +370,19 @@ def test_bibliography_has_what_the_suite_uses(suite):
 
 
 def test_component_without_reference_says_so(suite, specify, monkeypatch):
-    monkeypatch.setitem(components.methods()["KD"], "bibtex", "")
+    monkeypatch.setitem(components.packaged_methods()["KD"], "bibtex", "")
     assert references(specify(DISTILLER__TYPE="KD"))["method KD"] == ""
     files = suite.paper()
     assert "hinton" not in "".join(files.values()) and f"method KD: {NO_REFERENCE}" in files["numbers.tex"]
     assert f"<dt>method KD</dt>\n<dd>{NO_REFERENCE}</dd>" in suite.page()
+
+
+def test_method_in_a_file_of_the_users_own_brings_its_reference(specify, monkeypatch):
+    specification = specify(DISTILLER__TYPE="KD")
+    specification["method"]["name"] = "Mine"
+    assert references(specification)["method Mine"] == ""
+    monkeypatch.setitem(components.own_methods, "Mine", {"name": "Mine", "bibtex": "@misc{mine, title = {Mine}}"})
+    assert citation_key(references(specification)["method Mine"]) == "mine"
 
 
 @pytest.mark.parametrize("entry", ["Hinton 2015", "@article{, title = {x}}", "@article{a, title = {x}"])
@@ -416,7 +430,7 @@ def test_example_compiles(hostile):
 
 
 def test_report_without_collected_metrics_is_one_line(tmp_path, monkeypatch, capsys):
-    (tmp_path / "params").mkdir()
+    write_atomically(tmp_path / "params/demo.yaml", PARAMS)
     monkeypatch.chdir(tmp_path)
     assert main(["report", "demo"]) == 2
     lines = capsys.readouterr().err.splitlines()
@@ -426,15 +440,12 @@ def test_report_without_collected_metrics_is_one_line(tmp_path, monkeypatch, cap
 def test_command_writes_page_and_paper_and_the_complete_one_removes_the_partial(suite, monkeypatch):
     root = suite.store.results.parent
     monkeypatch.chdir(root)
-    params = Path("params/small_2.yaml").read_text()
-    content = "dataset: digits\nseeds: [0]\npairs: [{teacher: resnet20, student: resnet8}]\nmethods:\n"
-    write_atomically("params/small_2.yaml", content + "  NONE: {DISTILLER.TYPE: NONE}\n")
     assert main(["report", "small_2", "--partial"]) == 0
     assert "PARTIAL: 0 of 2 runs" in Path("reports/small_2/partial.html").read_text()
     assert Path("reports/small_2/partial-paper/example.tex").exists()
     write_atomically("results/suites/small_2/index.csv", suite.index.to_csv(index=False))
-    write_atomically("results/suites/small_2/metrics.csv", collect(suite.index, suite.store).to_csv(index=False))
-    write_atomically("params/small_2.yaml", params)
+    for name, frame in zip(("metrics", "costs"), collect(suite.index, suite.store), strict=True):
+        write_atomically(f"results/suites/small_2/{name}.csv", frame.to_csv(index=False))
     assert main(["report", "small_2"]) == 0
     found = {path.name for path in Path("reports/small_2").iterdir()}
     assert found == {"index.html", "paper", "tables", "figures"}

@@ -53,6 +53,7 @@ IDENTITY = {
     "LOG.TENSORBOARD_FREQ": (False, KD, 7),
     "LOG.SAVE_CHECKPOINT_FREQ": (False, KD, 7),
     "LOG.PREFIX": (False, KD, "other"),
+    "LOG.TENSORBOARD": (False, KD, True),
     "LOG.WANDB": (False, KD, True),
     "GKD.K": (True, GKD, -1),
     "GKD.SCALE": (True, GKD, 3),

@@ -151,7 +151,7 @@ def test_a_failed_run_stops_no_other_and_shows_in_its_cell(project):
     result = project.snakemake("--config", "suite=small")
     assert result.returncode == 1
     assert names(project, project.trained().keys() - before.keys()) == {("KD2", 0), ("KD2", 1)}
-    lines = (project.path / "reports/small/tables/partial.md").read_text().splitlines()
+    lines = (project.path / "reports/small/tables/partial-main.md").read_text().splitlines()
     bad = next(line for line in lines if re.match(r"\|\s*BAD\b", line))
     assert "failed (0/2) [1]" in bad
     note = next(line for line in lines if line.startswith("[1] failed: BAD, resnet8-resnet8, s0: "))
@@ -205,3 +205,19 @@ def test_runs_are_trained_seed_by_seed_and_evaluated_at_once(project):
     assert [rule or seed for rule, seed in order] == [
         word for seed in ("s0", "s1") for rule in ("train", "predict", "metrics") for word in (rule, seed)
     ]
+
+
+@pytest.mark.parametrize("what", [[], ["--predictions"]], ids=["with weights", "predictions"])
+def test_after_an_import_nothing_is_trained_or_predicted(project, what):
+    command = (sys.executable, "-m", "distillbench")
+    succeeded(project.call(*command, "export", "small", "--out", "small.tar", *what))
+    runs = {path: content for path, (content, _) in project.files("results/runs").items()}
+    for folder in ("results", "reports"):
+        shutil.rmtree(project.path / folder)
+    assert succeeded(project.call(*command, "import", "small.tar")).count("imported ") == 5
+    planned = project.plan()
+    assert planned["tables"] == {"small"} and not {"train", "predict", "metrics", "data"} & set(planned)
+    arrived = {path: content for path, (content, _) in project.files("results/runs").items()}
+    assert arrived == {path: content for path, content in runs.items() if not (what and path.match("*.pt"))}
+    lines = succeeded(project.call(*command, "explain", "small", "KD")).splitlines()
+    assert sum(re.match(r"s[01]  done ", line) is not None for line in lines) == 2

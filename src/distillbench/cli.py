@@ -30,7 +30,7 @@ def parser():
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(function, help, *arguments):
-        sub = commands.add_parser(function.__name__, help=help, description=f"{function.__doc__ or help}")
+        sub = commands.add_parser(function.__name__.rstrip("_"), help=help, description=f"{function.__doc__ or help}")
         for names, options in arguments:
             sub.add_argument(*names, **options)
         sub.set_defaults(function=function)
@@ -63,6 +63,10 @@ def parser():
             ["--save-seconds"],
             {"type": float, "default": 30.0, "help": "save the state this often (default: 30)"},
         ),
+        (
+            ["--log"],
+            {"nargs": "+", "choices": ("tensorboard", "wandb"), "default": [], "help": "log each epoch there, too"},
+        ),
     )
     command(
         evaluate,
@@ -80,16 +84,16 @@ def parser():
     )
     command(
         tables,
-        "print a suite's table, or write it as CSV, JSON, Markdown and LaTeX",
+        "print a suite's table, or write its tables as CSV, Markdown, LaTeX and JSON",
         suite,
-        _out("folder for main.csv, main.json, main.md, main.tex"),
+        _out("folder for main.csv, main.md, ..., details.csv, ..."),
         _partial(),
     )
     command(
         figures,
-        "draw a suite's figure as PDF and PNG",
+        "draw a suite's figures as PDF and PNG",
         suite,
-        _out("folder for accuracy.pdf and accuracy.png"),
+        _out("folder for accuracy.pdf, accuracy.png, ... (default: reports/SUITE/figures)"),
         _partial(),
     )
     command(
@@ -104,6 +108,34 @@ def parser():
     command(show, "show a run's specification, record and metrics", run)
     command(diff, "show where two runs' specifications differ", run, (["other"], {"help": "the other run"}))
     command(
+        explain,
+        "from a cell of a suite's table to its runs, files, commands and control",
+        (["suite"], {"help": "name of a file params/SUITE.yaml"}),
+        (
+            ["cell"],
+            {"nargs": "+", "metavar": "CELL", "help": "ROW/PAIR or ROW/PAIR/sSEED; ROW where there is one pair"},
+        ),
+    )
+    command(
+        export,
+        "pack a suite's finished runs into one archive",
+        suite,
+        only,
+        (["--predictions"], {"action": "store_true", "help": "without weights (model.*.pt)"}),
+        (["--out"], {"required": True, "metavar": "FILE", "help": "FILE.tar, or FILE.tar.gz to compress"}),
+    )
+    command(
+        import_,
+        "put the runs of an archive into results/runs",
+        (["file"], {"metavar": "FILE", "help": "what `distillbench export` wrote"}),
+    )
+    command(
+        gc,
+        "list what lies in results/ for no suite of any git reference and no pin, or delete it",
+        (["--delete"], {"action": "store_true", "help": "delete it, after a question"}),
+        (["--yes"], {"action": "store_true", "help": "ask no question"}),
+    )
+    command(
         parity,
         "compare this code with reference vectors of the official code, file by file",
         (["folder"], {"help": "folder in the format of the reference vectors"}),
@@ -115,9 +147,9 @@ def parser():
     )
     command(
         collect,
-        "gather the metrics of a suite's runs (a rule of the workflow)",
+        "gather metrics and costs of a suite's runs (a rule of the workflow)",
         suite,
-        _out("metrics.csv to write", required=True),
+        _out("folder for metrics.csv and costs.csv", required=True),
     )
     command(record, "record the runs that are here in results/runs.dvc (the end of a DVC stage)")
     command(
@@ -138,6 +170,10 @@ def _partial():
         "action": "store_true",
         "help": "from the runs that are there, marked as partial (printing always is)",
     }
+
+
+def megabytes(size):
+    return f"{size / 1e6:.1f} MB"
 
 
 def main(arguments=None):
@@ -179,19 +215,22 @@ def plan(suite, only):
         print(f"note: {note}")
 
 
-def train(spec, out, work, device, save_seconds):
+def train(spec, out, work, device, save_seconds, log):
     """Train one run from its specification; interrupted, the same command goes on where it stopped."""
     from distillbench import data as datasets
     from distillbench.config import method_files
     from distillbench.config.specification import read_specification
     from distillbench.engine.run import train as train_run
     from distillbench.files import read_json
+    from distillbench.loggers import open_loggers
     from distillbench.store import Store
 
     specification, source = read_specification(spec), read_json(spec).get("source")
     if source and source.get("method_file"):
         method_files.use([source["method_file"]])
     name = specification["dataset"]["name"]
+    store = Store()
+    write, close = open_loggers(log, specification, store.results / "logs" / "tensorboard")
     images = datasets.load(name, datasets.data_path(name))
     print(f"{specification.id} -> {out}", flush=True)
     train_run(
@@ -199,12 +238,14 @@ def train(spec, out, work, device, save_seconds):
         images,
         out,
         work=work or f"{out.rstrip('/')}.work",
-        runs=Store().runs,
+        runs=store.runs,
         device=device,
         save_seconds=save_seconds,
         source=source,
         report=lambda line: print(line, flush=True),
+        log=write,
     )
+    close()
 
 
 def evaluate(run, stage, device):
@@ -233,34 +274,49 @@ def evaluate(run, stage, device):
 
 
 def tables(suite, out, partial):
-    """Print a suite's table from the runs that are there, or write it to a folder (--out).
+    """Print a suite's table from the runs that are there, or write its tables to a folder (--out).
 
-    The complete table is read from results/suites/SUITE, as the workflow collected it.
+    Complete tables are read from results/suites/SUITE, as the workflow collected it.
     """
+    from distillbench.files import write_atomically
+    from distillbench.reporting import details
+    from distillbench.reporting.results import read_results
     from distillbench.reporting.tables import FORMATS
 
+    results = read_results(suite, partial or out is None)
     if out is None:
-        print(FORMATS["md"](_table(suite, partial=True)))
-        print(
-            f"Files: reports/{suite}/ (tables, figures), results/runs/ (runs), results/suites/{suite}/ (index, metrics)"
-        )
+        print(FORMATS["md"](results.table))
+        print(f"Files: reports/{suite}/ (page, tables, figures, paper), results/runs/ (runs), results/suites/{suite}/")
         return
-    from distillbench.files import write_atomically
-
-    table = _table(suite, partial)
+    out, prefix = Path(out), "partial-" if partial else ""
     for ending, write in FORMATS.items():
-        write_atomically(Path(out) / f"{'partial' if partial else 'main'}.{ending}", write(table))
-        if not partial:
-            (Path(out) / f"partial.{ending}").unlink(missing_ok=True)
+        write_atomically(out / f"{prefix}main.{ending}", write(results.table))
+    summary = details.build_details(results.index, results.metrics, results.costs)
+    for ending, write in details.FORMATS.items():
+        write_atomically(out / f"{prefix}details.{ending}", write(suite, summary))
+    if not partial:
+        _remove_partial(out)
+
+
+def _remove_partial(folder):
+    """What a failed attempt left is out of date once the complete files are there."""
+    for path in folder.glob("partial-*.*"):
+        path.unlink()
 
 
 def figures(suite, out, partial):
-    """Draw accuracy by method with intervals, a panel a pair."""
-    from distillbench.reporting.figures import accuracy_figure, save
+    """Draw a suite's figures as PDF and PNG; docs/reading.md says how to read each."""
+    from distillbench.planning import plan_suite
+    from distillbench.reporting.figures import FIGURES, save
+    from distillbench.reporting.index import figure_names
+    from distillbench.reporting.results import read_results
 
-    out = Path(out or f"reports/{suite}/figures")
-    for ending in ("pdf", "png"):
-        save(accuracy_figure(_table(suite, partial)), out / f"{'partial' if partial else 'accuracy'}.{ending}")
+    results, out = read_results(suite, partial), Path(out or f"reports/{suite}/figures")
+    for name in figure_names(plan_suite(suite, write=False)):
+        for ending in ("pdf", "png"):
+            save(FIGURES[name](results), out / f"{'partial-' if partial else ''}{name}.{ending}")
+    if not partial:
+        _remove_partial(out)
 
 
 def report(suite, out, partial):
@@ -271,17 +327,17 @@ def report(suite, out, partial):
     """
     import shutil
 
+    from distillbench.config.suite import load_suite
     from distillbench.files import write_atomically
-    from distillbench.reporting.collect import read_index
-    from distillbench.reporting.index import index_path
     from distillbench.reporting.page import render_page
     from distillbench.reporting.paper import write_paper
-    from distillbench.store import Store
+    from distillbench.reporting.results import read_results
 
-    table, folder = _table(suite, partial), Path(f"reports/{suite}")
+    load_suite(suite)  # for the references in a user's own method files
+    results, folder = read_results(suite, partial), Path(f"reports/{suite}")
     if partial:
         figures(suite, None, partial)
-    out, about = Path(out or folder), (table, read_index(index_path(suite)), Store(), folder)
+    out, about = Path(out or folder), (results.table, results.index, results.store, folder)
     write_atomically(out / ("partial.html" if partial else "index.html"), render_page(*about, partial))
     for name in ("partial-paper",) if partial else ("paper", "partial-paper"):
         shutil.rmtree(out / name, ignore_errors=True)
@@ -290,45 +346,21 @@ def report(suite, out, partial):
         (out / "partial.html").unlink(missing_ok=True)
 
 
-def _table(suite, partial):
-    import pandas as pd
-
-    from distillbench.planning import plan_suite
-    from distillbench.reporting.collect import collect, failures, read_index
-    from distillbench.reporting.index import index_path
-    from distillbench.reporting.tables import build_table
-    from distillbench.store import Store
-
-    path = index_path(suite)
-    if partial:
-        store = Store()
-        plan_suite(suite)
-        index = read_index(path)
-        return build_table(suite, index, collect(index, store), failures(index, store))
-    metrics = path.with_name("metrics.csv")
-    for file in (path, metrics):
-        if not file.exists():
-            raise UserError(
-                f"{file}: no such file; `snakemake --config suite={suite}` makes it, --partial does without"
-            )
-    return build_table(suite, read_index(path), pd.read_csv(metrics))
-
-
 def collect(suite, out):
-    """Write the long-form metrics of all runs of a suite."""
+    """Write the long-form metrics of all runs of a suite, and what each run took."""
     from distillbench.files import write_atomically
-    from distillbench.reporting.collect import collect as collect_metrics
-    from distillbench.reporting.collect import read_index
+    from distillbench.reporting import collect
     from distillbench.reporting.index import index_path
     from distillbench.store import Store
 
     store = Store()
-    index = read_index(index_path(suite))
+    index = collect.read_index(index_path(suite))
     for run in dict.fromkeys(index["run"]):
         warning = store.other_realisation(run)
         if warning:
             print(f"warning: {warning}", file=sys.stderr)
-    write_atomically(out, collect_metrics(index, store).to_csv(index=False, lineterminator="\n"))
+    for path, frame in zip(collect.files(Path(out)), collect.collect(index, store), strict=True):
+        write_atomically(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
 def status(suite):
@@ -379,20 +411,85 @@ def show(run):
 
 def diff(run, other):
     """Show the keys in which two runs' specifications differ."""
+    from distillbench.config.specification import flat
     from distillbench.store import Store
 
     store = Store()
-    sides = [_flat(store.specification(store.find(name)).data) for name in (run, other)]
+    sides = [flat(store.specification(store.find(name)).data) for name in (run, other)]
     for key in dict.fromkeys([*sides[0], *sides[1]]):
         left, right = (side.get(key, "(absent)") for side in sides)
         if left != right:
             print(f"{key}: {left} -> {right}")
 
 
-def _flat(value, prefix=""):
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    return {k: v for key, entry in value.items() for k, v in _flat(entry, f"{prefix}.{key}" if prefix else key).items()}
+def explain(suite, cell):
+    """From a cell of a suite's table to its runs, their files, the commands that make them, and the control."""
+    from distillbench.reporting.explain import explain as explain_cell
+
+    print(explain_cell(suite, " ".join(cell)), end="")
+
+
+def export(suite, only, predictions, out):
+    """Pack the finished runs of a suite, with their evaluations, into one archive with a manifest of digests."""
+    from distillbench.archive import export_suite
+    from distillbench.planning import plan_suite
+    from distillbench.store import Store
+
+    part = plan_suite(suite, only, write=False)
+    runs, notes = export_suite(part, Store(), out, weights=not predictions)
+    for note in notes:
+        print(f"note: {note}")
+    print(f"{out}: {len(runs)} of {len(part.runs)} runs, {megabytes(Path(out).stat().st_size)}")
+
+
+def import_(file):
+    """Put the runs of an archive into results/runs once all of it is verified; nothing that is here is changed.
+
+    Exit code 1 where a run is here with other weights or predictions: it stays as it is.
+    """
+    from distillbench.archive import import_archive, teacher_warnings
+    from distillbench.files import sha256_of
+    from distillbench.store import Store
+
+    store = Store()
+    manifest, outcomes = import_archive(file, store)
+    for run, state, detail in outcomes:
+        print(f"{state:12} {run}{f': {detail}' if detail else ''}")
+    warnings = teacher_warnings({run for run, _, _ in outcomes}, store)
+    for warning in warnings:
+        print(f"warning: {warning}")
+    suite = f"params/{manifest['suite']}.yaml"
+    if not Path(suite).exists() or sha256_of(suite) != manifest["files"][suite]["sha256"]:
+        print(
+            f"note: {suite} is {'another' if Path(suite).exists() else 'not'} here; `tar -xOf {file} {suite}` shows it"
+        )
+    return int(bool(warnings) or any(state == "refused" for _, state, _ in outcomes))
+
+
+def gc(delete, yes):
+    """List, or delete, what lies in results/ for no suite of any git reference and no line of params/pins.txt."""
+    from distillbench.gc import find_unused
+    from distillbench.store import Store
+
+    store = Store()
+    found = find_unused(store)
+    for item in found.items:
+        print(f"{megabytes(item.size):>10}  {item.run}  ({', '.join(item.parts)})")
+    total = f"{len(found.items)} runs, {megabytes(sum(item.size for item in found.items))}"
+    print(f"{total} that belong to no pin and to no suite {found.scope}")
+    for problem in found.problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    if not delete or (not found.items and not found.problems):
+        return
+    if found.problems:
+        raise UserError("nothing is deleted while not every reference and pin is known")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UserError("nothing is deleted without a question; not a terminal, so add --yes")
+        if input(f"delete {total}? [y/N] ").strip().lower() not in ("y", "yes"):
+            return
+    deleted = [item.delete(store) for item in found.items]
+    print(f"{sum(deleted)} of {len(deleted)} deleted")
 
 
 def parity(folder):

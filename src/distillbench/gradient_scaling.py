@@ -28,14 +28,6 @@ from distillbench.config.keys import Key
 class GradientScaling(nn.Module):
     name = "GKD"
     version = 1
-    bibtex = """
-@misc{gkd,
-  title = {Gradient Scaling Knowledge Distillation: Alleviating Gradient Insensitivity to Enhance Non-target Class
-           Learning},
-  author = {{snw2021}},
-  howpublished = {github.com/snw2021/GKD},
-  note = {Code repository; it names no authors and says of the paper that it is under review}
-}"""
     keys = {
         "K": Key(0.6, "slope of the sigmoid; negative values favour unconfident teachers"),
         "SCALE": Key(2.0, "height of the sigmoid: the factor at the centre is half of it", above=0),
@@ -66,9 +58,11 @@ class GradientScaling(nn.Module):
     }
     bibtex = """\
 @misc{gkd,
-  title = {{GKD}: Gradient Scaling Knowledge Distillation},
+  title = {Gradient Scaling Knowledge Distillation: Alleviating Gradient Insensitivity to Enhance Non-target Class
+           Learning},
   author = {{snw2021}},
   howpublished = {\\url{https://github.com/snw2021/GKD}},
+  note = {Code repository; it names no authors and says of the paper that it is under review},
 }
 """
 

@@ -80,13 +80,17 @@ class Store:
         if (work / "progress.json").exists():
             progress = read_json(work / "progress.json")
             detail = f"epoch {progress['epoch']} of {progress['epochs']}, test {progress['test_top1']:.2f}"
-        if _locked(work / "lock"):
+        if self.running(run_id):
             return "running", detail or "in the first epoch"
         if (work / "failure.json").exists():
             return "failed", read_json(work / "failure.json")["reason"]
         if work.exists():
             return "stopped", detail or "in the first epoch"
         return "missing", ""
+
+    def running(self, run_id):
+        """Whether a process trains the run now."""
+        return _locked(self.work(run_id) / "lock")
 
     def other_realisation(self, run_id):
         """A line if the run was distilled from other weights than its teacher's run holds now, else None."""

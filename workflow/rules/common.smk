@@ -6,11 +6,14 @@ from pathlib import Path
 from distillbench.config.specification import RUN_ID
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
+from distillbench.loggers import require
 from distillbench.planning import plan_suite
+from distillbench.reporting.index import figure_names
 from distillbench.store import RUN_FILES, Store
 
 STORE = Store()
 PACKAGE = Path("src/distillbench")
+REPORTING = [str(path) for path in sorted((PACKAGE / "reporting").glob("*.*"))]
 
 try:
     for key in config:
@@ -20,6 +23,7 @@ try:
     ONLY = config.get("only")
     # Jobs parse this file again, perhaps after an edit of params/: only the main process writes.
     PLAN = plan_suite(SUITE, ONLY, write=workflow.is_main_process)
+    require({name for cell in PLAN.cells for name in cell.loggers})
 except UserError as error:
     print(f"distillbench: {error}", file=sys.stderr)
     sys.exit(2)
@@ -46,10 +50,32 @@ def reports():
     if ONLY:
         return []
     return [
-        *(f"reports/{SUITE}/tables/main.{ending}" for ending in ("csv", "json", "md", "tex")),
-        *(f"reports/{SUITE}/figures/accuracy.{ending}" for ending in ("pdf", "png")),
+        *table_files(SUITE),
+        *figure_files(SUITE),
         f"reports/{SUITE}/index.html",
         f"reports/{SUITE}/paper",
+    ]
+
+
+def collected(suite):
+    return [f"results/suites/{suite}/{name}.csv" for name in ("index", "metrics", "costs")]
+
+
+def table_files(suite):
+    return [
+        f"reports/{suite}/tables/main.json",
+        *(
+            f"reports/{suite}/tables/{name}.{ending}"
+            for name in ("main", "details")
+            for ending in ("csv", "md", "tex")
+        ),
+    ]
+
+
+def figure_files(suite):
+    """What is drawn follows from the rows. suite: its name, or the wildcard."""
+    return [
+        f"reports/{suite}/figures/{name}.{ending}" for name in figure_names(PLAN) for ending in ("pdf", "png")
     ]
 
 
@@ -109,4 +135,4 @@ def write_partial_reports():
             [sys.executable, "-m", "distillbench", name, SUITE, "--partial", "--out", out]
         ).returncode:
             return
-    print(f"partial reports: {folder}/tables/partial.md, {folder}/partial.html", file=sys.stderr)
+    print(f"partial reports: {folder}/tables/partial-main.md, {folder}/partial.html", file=sys.stderr)

@@ -12,25 +12,21 @@ rule collect:
         "src/distillbench/reporting/collect.py",
     output:
         "results/suites/{suite}/metrics.csv",
+        "results/suites/{suite}/costs.csv",
     log:
         "results/logs/collect/{suite}.log",
     conda:
         "../../environment.yml"
     shell:
-        "python -m distillbench collect {wildcards.suite} --out {output} > {log} 2>&1"
+        "python -m distillbench collect {wildcards.suite} --out results/suites/{wildcards.suite} > {log} 2>&1"
 
 
 rule tables:
     input:
-        "results/suites/{suite}/metrics.csv",
-        "results/suites/{suite}/index.csv",
-        "src/distillbench/reporting/tables.py",
-        "src/distillbench/reporting/statistics.py",
+        collected("{suite}"),
+        REPORTING,
     output:
-        "reports/{suite}/tables/main.csv",
-        "reports/{suite}/tables/main.json",
-        "reports/{suite}/tables/main.md",
-        "reports/{suite}/tables/main.tex",
+        table_files("{suite}"),
     log:
         "results/logs/tables/{suite}.log",
     conda:
@@ -42,14 +38,10 @@ rule tables:
 
 rule figures:
     input:
-        "results/suites/{suite}/metrics.csv",
-        "results/suites/{suite}/index.csv",
-        "src/distillbench/reporting/tables.py",
-        "src/distillbench/reporting/statistics.py",
-        "src/distillbench/reporting/figures.py",
+        collected("{suite}"),
+        REPORTING,
     output:
-        "reports/{suite}/figures/accuracy.pdf",
-        "reports/{suite}/figures/accuracy.png",
+        figure_files("{suite}"),
     log:
         "results/logs/figures/{suite}.log",
     conda:
@@ -63,21 +55,9 @@ rule report:
     input:
         rules.tables.output,
         rules.figures.output,
-        "results/suites/{suite}/metrics.csv",
-        "results/suites/{suite}/index.csv",
+        collected("{suite}"),
         "params/{suite}.yaml",
-        expand(
-            "src/distillbench/reporting/{file}",
-            file=(
-                "page.py",
-                "page.html",
-                "paper.py",
-                "evidence.py",
-                "tables.py",
-                "statistics.py",
-                "figures.py",
-            ),
-        ),
+        REPORTING,
     output:
         "reports/{suite}/index.html",
         directory("reports/{suite}/paper"),

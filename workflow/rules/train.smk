@@ -13,6 +13,7 @@ rule train:
         directory=lambda wildcards: STORE.run(wildcards.run),
         spec=lambda wildcards: STORE.planned(wildcards.run),
         work=lambda wildcards: STORE.work(wildcards.run),
+        log=lambda wildcards: " ".join(["--log", *names]) if (names := PLAN.loggers(wildcards.run)) else "",
     shell:
         "python -m distillbench train --spec {params.spec} --out {params.directory}"
-        " --work {params.work} > {log} 2>&1"
+        " --work {params.work} {params.log} > {log} 2>&1"

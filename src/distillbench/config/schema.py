@@ -120,7 +120,8 @@ def base_keys():
             why=_WORK,
         ),
         "LOG.PREFIX": Key("./output", "published key, without effect", identity=False, why=_NAME),
-        "LOG.WANDB": Key(False, "published key, without effect", identity=False, why=_WORK),
+        "LOG.TENSORBOARD": Key(False, "log each epoch for TensorBoard, too", identity=False, why=_WORK),
+        "LOG.WANDB": Key(False, "log each epoch to Weights & Biases, too", identity=False, why=_WORK),
     }
 
 

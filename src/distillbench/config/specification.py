@@ -114,6 +114,13 @@ def _declared_keys(data):
     }
 
 
+def flat(value, prefix=""):
+    """{dotted key: value} of nested mappings."""
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    return {k: v for key, entry in value.items() for k, v in flat(entry, f"{prefix}.{key}" if prefix else key).items()}
+
+
 def read_specification(path):
     """The specification in a spec.json. Raises UserError where its text does not have the digest it names."""
     content = read_json(path)

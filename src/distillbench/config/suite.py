@@ -14,6 +14,7 @@ from distillbench.config.schema import all_keys
 from distillbench.config.specification import Specification, build_specification
 from distillbench.config.yaml_file import read_yaml
 from distillbench.errors import UserError, one_of
+from distillbench.loggers import asked_for
 
 SECTIONS = ("dataset", "seeds", "base", "teachers", "teacher_seed", "pairs", "method_files", "methods", "sweep")
 REQUIRED = ("dataset", "seeds", "pairs", "methods")
@@ -32,6 +33,7 @@ class Cell(NamedTuple):
     seed: int
     specification: Specification
     notes: tuple[str, ...] = ()
+    loggers: tuple[str, ...] = ()  # packages, see loggers.py
 
     @property
     def name(self):
@@ -63,6 +65,10 @@ class Suite:
             }
             for cell in reversed(self.cells)
         }
+
+    def loggers(self, run):
+        """What a run is logged to beside its history.csv."""
+        return sorted({name for cell in self.cells if cell.specification.id == run for name in cell.loggers})
 
     def only(self, patterns):
         """The part of the suite that comma-separated shell patterns name, with the teachers that it needs.
@@ -140,7 +146,10 @@ class _Reader:
             resolved = resolve((base, *layers, Written(facts, frozenset(), written.where)), written)
             specification = build_specification(resolved.config, scaled=resolved.scaled, teacher=teacher, seed=seed)
             place = (pair["name"], pair["teacher"], pair["student"], seed)
-            cell = Cell(row, role, control, *place, specification, resolved.notes)
+            notes = list(resolved.notes)
+            if (resolved.scaled or resolved.config.SOLVER.TRAINER != "base") and role == "distilled" and not control:
+                notes.append("has no control, so that its gain cannot be told from its weights'; see docs/methods.md")
+            cell = Cell(row, role, control, *place, specification, tuple(notes), asked_for(resolved.config))
             cells.setdefault(cell.name, cell)
             return specification
 

@@ -13,13 +13,15 @@ from distillbench.engine.weights import load_teacher
 from distillbench.errors import RunFailed
 
 
-def train(specification, images, out, work, runs, device="auto", save_seconds=30.0, source=None, report=print):
+def train(
+    specification, images, out, work, runs, device="auto", save_seconds=30.0, source=None, report=print, log=None
+):
     """Train a run, or go on where an earlier process stopped: the result is the same.
 
     specification: `Specification`; images: `data.Images`; out: the run's directory, which becomes complete at
     the end; work: directory of the state in flight; runs: folder of all runs, where the teacher lies;
     save_seconds: at most so much work is lost if the process is killed; source: for the record;
-    report: called with a line an epoch.
+    report: called with a line of text an epoch; log: with its line of history.csv, {name: number}.
     Raises UserError if the teacher is missing or another than meant, RunFailed if a loss is not finite.
     """
     with Flight(work, specification, save_seconds) as flight:
@@ -39,6 +41,8 @@ def train(specification, images, out, work, runs, device="auto", save_seconds=30
             flight.save_sometimes(learner, progress, watch.seconds())
             flight.report(progress, num_epochs)
             report(epoch_line(row, num_epochs, watch))
+            if log:
+                log(row)
         write_run(out, specification, learner.student, progress, teacher_digest, watch, source)
         flight.discard()
 

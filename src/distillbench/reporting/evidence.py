@@ -50,14 +50,14 @@ def _run(run, places, store):
 def references(specification):
     """{what: BibTeX entry, or "" where its file declares none} of what a run uses."""
     method, trainer = specification["method"]["name"], specification["trainer"]["name"]
-    used = {f"method {method}": components.methods()[method]}
+    used = {f"method {method}": components.methods().get(method, {})}  # a user's own may be gone
     if specification["gradient_scaling"]:
         used["gradient scaling GKD"] = components.gradient_scaling()
     if trainer != "base":
         used[f"trainer {trainer}"] = components.trainers()[trainer]
     dataset = specification["dataset"]["name"]
     used[f"dataset {dataset}"] = components.datasets()[dataset]
-    return {what: declared["bibtex"].strip() for what, declared in used.items()}
+    return {what: declared.get("bibtex", "").strip() for what, declared in used.items()}
 
 
 def citation_key(entry):
@@ -69,6 +69,15 @@ def citation_key(entry):
 
 
 def figure_files(folder, partial):
-    """[(name, caption, path without ending)] of the figures that are in a folder; of a partial suite the first."""
-    names = {next(iter(CAPTIONS)): "partial"} if partial else {name: name for name in CAPTIONS}
-    return [(n, CAPTIONS[n], folder / file) for n, file in names.items() if (folder / f"{file}.png").exists()]
+    """[(name, caption, path without ending)] of the figures that are in a folder."""
+    files = {name: folder / (f"partial-{name}" if partial else name) for name in CAPTIONS}
+    return [(name, CAPTIONS[name], file) for name, file in files.items() if file.with_suffix(".png").exists()]
+
+
+def other_tables(folder, ending, partial):
+    """The files of a suite's tables apart from the main one."""
+    prefix = "partial-" if partial else ""
+    found = sorted(
+        path for path in (folder / "tables").glob(f"*.{ending}") if path.stem.startswith("partial-") == partial
+    )
+    return [path for path in found if path.stem != f"{prefix}main"]

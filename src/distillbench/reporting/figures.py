@@ -1,59 +1,103 @@
-"""The suite's figure: accuracy by method, every run shown, with intervals."""
+"""The suite's figures, from `results.Results`. Which of `FIGURES` a suite has: `index.figure_names`."""
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
 from distillbench.reporting.statistics import t_interval
 
 PALETTE = "colorblind"
+MARKERS = "os^vP*Xd"
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 2)))
+GREY = "0.35"
 
 CAPTIONS = {  # by the figure's file; the report page and the paper folder show them in this order
     "accuracy": (
         "Top-1 accuracy on the test split after the last epoch, by method, a panel a teacher-student pair. Dots are"
         " runs, one a seed; diamonds their mean with its 95 % t-interval; the dashed line is the teacher."
     ),
+    "differences": (
+        "Difference in top-1 accuracy after the last epoch between each row and its control, in percentage points,"
+        " paired by seed, with 95 % t-intervals; black diamonds: over all pairs, averaged within a seed first. An"
+        " interval that contains zero shows no difference. Intervals are not corrected for the number of rows."
+    ),
+    "curves": (
+        "Learning curves: top-1 accuracy and cross entropy on the test split after each epoch, mean over seeds; bands"
+        " reach from the lowest to the highest seed. Dotted verticals are decays of the learning rate."
+    ),
+    "scale": (
+        "GKD's factor over the teacher's confidence (its largest softened probability) as both occurred in training:"
+        " bars are the share of training samples in each of twenty bins, lines the mean factor of the samples in a"
+        " bin, over all epochs and seeds. Bins with less than one sample in ten thousand are left out."
+    ),
+    "gradients": (
+        "Gradient of the weighted distillation loss with respect to the student's logits during training, per sample:"
+        " target is the label, other 1 to 5 are the teacher's largest other classes. Mean over samples and seeds of the"
+        " signed (top) and absolute (bottom) value. Solid: the row; thin dashes: its control."
+    ),
 }
 
 
-def accuracy_figure(table):
+def style():
+    settings = {"axes.grid.axis": "y", "pdf.fonttype": 42, "grid.linewidth": 0.6, "legend.frameon": False}
+    sns.set_theme(style="whitegrid", context="paper", palette=PALETTE, rc=settings)
+
+
+def panels(rows, columns, width, height, **options):
+    """(figure, axes [rows, columns]) with panels of the given size in inches."""
+    style()
+    size = (width * columns + 0.4, height * rows + 0.6)
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
+
+
+def entitle(figure, table, title):
+    text = f"{table.suite}: {title}"
+    figure.suptitle(f"{text}  ({table.banner})" if table.banner else text, fontsize="medium")
+
+
+def arrow(pair):
+    return pair.replace("-", " → ")
+
+
+def look(number):
+    """Colour and dashes of the number-th line: two lines differ in both."""
+    colours = sns.color_palette(PALETTE)
+    return {"color": colours[number % len(colours)], "linestyle": DASHES[number % len(DASHES)]}
+
+
+def accuracy_figure(results):
     """A panel a pair: each run's last-epoch top-1, the mean with its 95 % t-interval, the teacher as a line."""
-    sns.set_theme(style="whitegrid", context="paper", palette=PALETTE, rc={"axes.grid.axis": "y", "pdf.fonttype": 42})
+    table = results.table
     rows = [row for row in table.rows if row != "Teacher"]
-    width = max(2.6, 0.62 * len(rows) + 0.9)
-    figure, axes = plt.subplots(
-        1,
-        len(table.pairs),
-        figsize=(width * len(table.pairs), 3.4),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    width = max(2.6, 0.5 * len(rows) + 0.9)
+    figure, axes = panels(1, len(table.pairs), width, 3.0, sharey=True)
     for axis, pair in zip(axes[0], table.pairs, strict=True):
-        _panel(axis, table, rows, pair)
+        _accuracy_panel(axis, table, rows, pair)
     axes[0][0].set_ylabel("top-1 accuracy after the last epoch (%)")
-    title = f"{table.suite}: runs, mean and 95 % t-interval"
-    figure.suptitle(f"{title}  ({table.banner})" if table.banner else title, fontsize="medium")
+    entitle(figure, table, "runs, mean and 95 % t-interval")
     return figure
 
 
-def _panel(axis, table, rows, pair):
+def _accuracy_panel(axis, table, rows, pair):
     colours = sns.color_palette(PALETTE)
     teacher = list(table.entries["Teacher", pair].last.values())
     if teacher:
         level = sum(teacher) / len(teacher)
-        axis.axhline(level, color="0.35", linestyle="--", linewidth=1, zorder=1)
+        axis.axhline(level, color=GREY, linestyle="--", linewidth=1, zorder=1)
         name = pair.partition("-")[0]
         axis.annotate(
             f"teacher {name}", (0.01, level), xycoords=("axes fraction", "data"), xytext=(0, 2),
-            textcoords="offset points", fontsize="x-small", color="0.35",
+            textcoords="offset points", fontsize="x-small", color=GREY,
         )  # fmt: skip
     for x, row in enumerate(rows):
         values = list(table.entries[row, pair].last.values())
         if not values:
-            axis.annotate("no run", (x, 0.5), xycoords=("data", "axes fraction"), rotation=90, ha="center", color="0.5")
+            axis.annotate("no run", (x, 0.5), xycoords=("data", "axes fraction"), rotation=90, ha="center", color=GREY)
             continue
         colour = colours[x % len(colours)]
         mean = t_interval(values)
@@ -61,19 +105,209 @@ def _panel(axis, table, rows, pair):
             axis.errorbar(x, mean.mean, yerr=mean.high - mean.mean, color=colour, capsize=4, linewidth=1.6, zorder=2)
         axis.plot(x, mean.mean, marker="D", color=colour, markersize=6, zorder=3)
         offsets = [x + 0.16 + 0.06 * i for i in range(len(values))]
-        axis.plot(
-            offsets,
-            values,
-            "o",
-            color=colour,
-            markersize=3.5,
-            markeredgecolor="white",
-            markeredgewidth=0.5,
-            zorder=4,
-        )
-    axis.set_xticks(range(len(rows)), rows, rotation=30, ha="right")
+        dots = {"markersize": 3.5, "markeredgecolor": "white", "markeredgewidth": 0.5}
+        axis.plot(offsets, values, "o", color=colour, zorder=4, **dots)
+    axis.set_xticks(range(len(rows)), rows, rotation=35, ha="right")
     axis.set_xlim(-0.5, len(rows) - 0.5)
-    axis.set_title(pair.replace("-", " → "), fontsize="medium")
+    axis.set_title(arrow(pair), fontsize="medium")
+
+
+def differences_figure(results):
+    """A line a row with a control: the interval of each pair, below them the one over all pairs."""
+    table = results.table
+    rows = [row for row in table.rows if table.entries[row, table.pairs[0]].control]
+    figure, axes = panels(1, 1, 5.2, 0.34 + 0.16 * len(rows) * (len(table.pairs) + 2))
+    axis, step = axes[0][0], 1 / (len(table.pairs) + 2)
+    axis.axvline(0, color="0.2", linewidth=1)
+    for y, row in enumerate(rows):
+        for i, pair in enumerate(table.pairs):
+            label = arrow(pair) if y == 0 else None
+            interval, marker = table.entries[row, pair].difference, MARKERS[i % len(MARKERS)]
+            colour = sns.color_palette(PALETTE)[i % 10]
+            _interval(axis, interval, y + (i - len(table.pairs) / 2) * step, marker, colour, label)
+        pooled = table.pooled.get(row)
+        if pooled is not None:
+            place = y + len(table.pairs) / 2 * step
+            _interval(axis, pooled, place, "D", "black", "all pairs" if y == 0 else None)
+        if y:
+            axis.axhline(y - 0.5, color="0.85", linewidth=0.6)
+    names = [f"{row} − {table.entries[row, table.pairs[0]].control}" for row in rows]
+    axis.set_yticks(range(len(rows)), names)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.grid(axis="x")
+    axis.grid(visible=False, axis="y")
+    axis.set_xlabel("difference in top-1 accuracy (percentage points)")
+    figure.legend(loc="outside lower center", ncols=len(table.pairs) + 1, fontsize="small")
+    entitle(figure, table, "difference to the control, 95 % t-intervals")
+    return figure
+
+
+def _interval(axis, interval, y, marker, colour, label):
+    if interval is None or not interval.n:
+        return
+    if interval.n > 1:
+        axis.plot([interval.low, interval.high], [y, y], color=colour, linewidth=1.4)
+    axis.plot(interval.mean, y, marker, color=colour, markersize=5, label=label, linestyle="none")
+
+
+def curves_figure(results):
+    """A column a pair: test accuracy above, test cross entropy below; a line a row."""
+    table = results.table
+    rows = [row for row in table.rows if row != "Teacher"]
+    figure, axes = panels(2, len(table.pairs), 3.4, 2.2, sharex=True, sharey="row")
+    for column, pair in enumerate(table.pairs):
+        for number, row in enumerate(rows):
+            frames = _frames(results, row, pair)
+            if not frames:
+                continue
+            for axis, name in zip(axes[:, column], ("test_top1", "test_loss_ce"), strict=True):
+                values = pd.concat([frame[name] for frame in frames], axis=1)
+                shown = look(number)
+                axis.plot(values.index, values.mean(axis=1), linewidth=1.4, label=row if not column else None, **shown)
+                axis.fill_between(
+                    values.index, values.min(axis=1), values.max(axis=1), color=shown["color"], alpha=0.12, linewidth=0
+                )
+            for axis in axes[:, column]:
+                _decays(axis, frames[0]["lr"])
+        axes[0, column].set_title(arrow(pair), fontsize="medium")
+        axes[1, column].set_xlabel("epoch")
+    axes[0, 0].set_ylabel("test top-1 (%)")
+    axes[1, 0].set_ylabel("test cross entropy (nats)")
+    axes[1, 0].set_yscale("log")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(5, len(rows)), fontsize="small", handlelength=3.5
+    )
+    entitle(figure, table, "learning curves, mean and range over seeds")
+    return figure
+
+
+def _decays(axis, rates):
+    for epoch in rates.index[1:][rates.diff().iloc[1:] < 0]:
+        axis.axvline(epoch - 0.5, color="0.8", linewidth=0.8, linestyle=":", zorder=0)
+
+
+def scale_figure(results):
+    """A panel a pair: share of samples and mean factor by the teacher's confidence, a line a scaled row."""
+    table = results.table
+    rows = [row for row in table.rows if any(_vector(results, row, pair, "factor") is not None for pair in table.pairs)]
+    figure, axes = panels(1, len(table.pairs), 3.6, 2.8, sharex=True, sharey=True)
+    for column, pair in enumerate(table.pairs):
+        axis = axes[0, column]
+        axis.axhline(1, color="0.2", linewidth=0.8, zorder=1)
+        behind = axis.twinx()
+        drawn = []
+        for number, row in enumerate(rows):
+            share, factor = (_vector(results, row, pair, name) for name in ("confidence", "factor"))
+            if share is None or factor is None:
+                continue
+            edges = np.linspace(0, 1, len(share) + 1)
+            if not any(np.allclose(share, other, atol=1e-2) for other in drawn):  # another temperature
+                behind.stairs(share, edges, fill=not drawn, color="0.87" if not drawn else look(number)["color"])
+                drawn.append(share)
+            there = share > 1e-4
+            centres = (edges[:-1] + edges[1:])[there] / 2
+            size = max(1.0, 3.2 - number)  # lines that coincide are all seen
+            mark = {"marker": MARKERS[number % len(MARKERS)], "markersize": 2.5 + size, "linewidth": size}
+            axis.plot(centres, factor[there] / share[there], label=row, zorder=3, **mark, **look(number))
+        behind.set_ylim(0, 1)
+        behind.grid(visible=False)
+        behind.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        behind.tick_params(right=False)
+        axis.set_zorder(behind.get_zorder() + 1)
+        axis.patch.set_visible(False)
+        axis.set_title(arrow(pair), fontsize="medium")
+        axis.set_xlabel("teacher's confidence")
+        if column == len(table.pairs) - 1:
+            behind.set_ylabel("share of samples (bars)")
+        else:
+            behind.set_yticklabels([])
+    axes[0, 0].set_ylabel("mean factor of the gradient (lines)")
+    axes[0, 0].set_xlim(0, 1)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(4, len(rows)), fontsize="small", handlelength=3.5
+    )
+    entitle(figure, table, "GKD's factor where it acted")
+    return figure
+
+
+def gradients_figure(results):
+    """Two lines of panels a pair, signed and absolute; a column a scaled row (any row, where none is scaled)."""
+    table = results.table
+    observed = [row for row in table.rows if any(_gradient(results, row, pair) is not None for pair in table.pairs)]
+    scaled = [row for row in observed if any(_vector(results, row, p, "factor") is not None for p in table.pairs)]
+    rows = scaled or observed
+    figure, axes = panels(2 * len(table.pairs), len(rows), 2.3, 1.7, sharex=True)
+    for line, pair in enumerate(table.pairs):
+        for column, row in enumerate(rows):
+            signed, absolute = axes[2 * line, column], axes[2 * line + 1, column]
+            control = table.entries[row, pair].control
+            for name, dashes, width in ((row, "-", 1.3), (control, (0, (2, 1.5)), 0.9)):
+                for axis, kind in ((signed, "kd_gradient"), (absolute, "kd_gradient_abs")):
+                    _gradient_lines(axis, _gradient(results, name, pair, kind) if name else None, dashes, width)
+            signed.axhline(0, color="0.2", linewidth=0.7)
+            absolute.set_yscale("log")
+            absolute.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            absolute.yaxis.set_major_formatter("{x:g}")
+            absolute.yaxis.set_minor_formatter(NullFormatter())
+            title = f"{row}  (dashes: {control})" if control in observed else row
+            signed.set_title(title if not line else "", fontsize="small")
+            for axis in (signed, absolute):
+                axis.tick_params(labelsize="x-small")
+        for axis, kind in ((axes[2 * line, 0], "signed"), (axes[2 * line + 1, 0], "absolute")):
+            axis.set_ylabel(f"{arrow(pair)}\n{kind}", fontsize="x-small")
+    for axis in axes[-1]:
+        axis.set_xlabel("epoch", fontsize="small")
+    handles = [axes[0, 0].plot([], [], color=colour, marker=mark, markersize=3)[0] for colour, mark in _rank_looks(6)]
+    names = ["target", *(f"other {i}" for i in range(1, 6))]
+    figure.legend(handles, names, loc="outside lower center", ncols=6, fontsize="small")
+    entitle(figure, table, "gradient of the distillation loss at the student's logits")
+    return figure
+
+
+def _gradient_lines(axis, frame, dashes, width):
+    if frame is None:
+        return
+    for position, (colour, mark) in enumerate(_rank_looks(frame.shape[1])):
+        every = {"marker": mark, "markevery": max(1, len(frame) // 6), "markersize": 2.5}
+        axis.plot(frame.index, frame.iloc[:, position], color=colour, linestyle=dashes, linewidth=width, **every)
+
+
+def _rank_looks(count):
+    """(colour, marker) of the target and of the other classes by rank."""
+    return list(zip(["black", *sns.color_palette("viridis", 5)], "Do^svX", strict=True))[:count]
+
+
+def _frames(results, row, pair):
+    """The histories of a cell's runs, one a seed."""
+    cells = results.index[(results.index["row"] == row) & (results.index["pair"] == pair)]
+    return [results.histories[run] for run in cells["run"] if run in results.histories]
+
+
+def _columns(frame, name):
+    return [f"train_{name}_{i}" for i in range(sum(c.removeprefix(f"train_{name}_").isdigit() for c in frame))]
+
+
+def _gradient(results, row, pair, name="kd_gradient"):
+    """Mean over a cell's runs, a line an epoch, a column a class; None where none observed it."""
+    frames = [frame[_columns(frame, name)] for frame in _frames(results, row, pair) if _columns(frame, name)]
+    return sum(frames) / len(frames) if frames else None
+
+
+def _vector(results, row, pair, name):
+    """Mean over a cell's runs and epochs, as an array; None where none observed it."""
+    frame = _gradient(results, row, pair, name)
+    return None if frame is None else frame.mean(axis=0).to_numpy()
+
+
+FIGURES = {
+    "accuracy": accuracy_figure,
+    "differences": differences_figure,
+    "curves": curves_figure,
+    "scale": scale_figure,
+    "gradients": gradients_figure,
+}
 
 
 def save(figure, path):

@@ -4,6 +4,7 @@ import csv
 import io
 from pathlib import Path
 
+from distillbench.config import components
 from distillbench.files import write_if_changed
 
 COLUMNS = ("row", "role", "control", "pair", "teacher", "student", "seed", "run")
@@ -21,3 +22,16 @@ def write_index(suite, path):
 
 def index_path(suite_name, root="."):
     return Path(root) / "results" / "suites" / suite_name / "index.csv"
+
+
+def figure_names(suite):
+    """The figures that a suite's rows give something to show, by their file's name."""
+    specifications = [cell.specification for cell in suite.cells]
+    names = ["accuracy", "curves"]
+    if any(cell.control for cell in suite.cells):
+        names.append("differences")
+    if any(specification["gradient_scaling"] for specification in specifications):
+        names.append("scale")
+    if any(components.methods()[specification["method"]["name"]]["temperature"] for specification in specifications):
+        names.append("gradients")
+    return names

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from distillbench.reporting.evidence import NO_REFERENCE, figure_files, gather, references
+from distillbench.reporting.evidence import NO_REFERENCE, figure_files, gather, other_tables, references
 from distillbench.reporting.tables import grid, legend
 
 INTERVAL = re.compile(r"\[([+-])(\d+\.\d+), \1(\d+\.\d+)\]")  # both ends on one side of zero
@@ -177,8 +177,7 @@ def _embedded(png):
 def render_page(table, index, store, folder, partial=False):
     """The page's text. folder: where the suite's tables/ and figures/ lie; the bytes depend on the files alone."""
     folder, runs = Path(folder), gather(index, store)
-    others = [path for path in sorted(folder.glob("tables/*.md")) if path.stem not in ("main", "partial")]
-    sheets = [main_sheet(table), *filter(None, map(read_markdown, [] if partial else others))]
+    sheets = [main_sheet(table), *filter(None, map(read_markdown, other_tables(folder, "md", partial)))]
     figures = [
         (name, caption, *_embedded(path.with_suffix(".png").read_bytes()))
         for name, caption, path in figure_files(folder / "figures", partial)

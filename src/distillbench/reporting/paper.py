@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 from distillbench.files import write_atomically
-from distillbench.reporting.evidence import NO_REFERENCE, citation_key, figure_files, gather, references
+from distillbench.reporting.evidence import NO_REFERENCE, citation_key, figure_files, gather, other_tables, references
 from distillbench.reporting.statistics import standard_deviation
-from distillbench.reporting.tables import POOLED, _mean, _tex, to_latex
+from distillbench.reporting.tables import POOLED, _mean, tex, to_latex
 
 MISSING = r"\textsf{??}"
 UNITS = (
@@ -24,9 +24,8 @@ def write_paper(table, index, store, folder, out, partial=False):
     """Write the folder `out`. folder: where the suite's tables/ and figures/ lie."""
     folder, out, runs = Path(folder), Path(out), gather(index, store)
     tables = {"main": to_latex(table)}
-    for path in [] if partial else sorted(folder.glob("tables/*.tex")):
-        if path.stem not in ("main", "partial"):
-            tables[path.stem] = path.read_text(encoding="utf-8")
+    for path in other_tables(folder, "tex", partial):
+        tables[path.stem.removeprefix("partial-")] = path.read_text(encoding="utf-8")
     figures = figure_files(folder / "figures", partial)
     entries = bibliography(runs)
     numbers = macros(table)
@@ -147,20 +146,20 @@ def bibliography(runs):
 
 def example(table, numbers, tables, figures, entries):
     """A complete document that uses every file of the folder."""
-    name = _tex(table.suite)
+    name = tex(table.suite)
     text = [
         "% pdflatex example && bibtex example && pdflatex example && pdflatex example",
         r"\documentclass{article}",
         r"\usepackage[T1]{fontenc}",
         r"\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}",
         r"\usepackage[a4paper,landscape,margin=2cm]{geometry}",
-        r"\usepackage{booktabs,graphicx}",
+        r"\usepackage{booktabs,graphicx,url}",
         r"\input{numbers}",
         r"\begin{document}",
         rf"\section*{{Suite {name}}}",
     ]
     if table.banner:
-        text.append(rf"\textbf{{{_tex(table.banner)}}}" + "\n")
+        text.append(rf"\textbf{{{tex(table.banner)}}}" + "\n")
     places = ", ".join(rf"\ref{{tab:{table.suite}-{table_name}}}" for table_name in tables)
     text.append(f"Tables: {places}.")
     if entries:
@@ -171,12 +170,12 @@ def example(table, numbers, tables, figures, entries):
             r"\begin{figure}",
             r"\centering",
             rf"\includegraphics[width=\linewidth,height=0.75\textheight,keepaspectratio]{{{figure}}}",
-            rf"\caption{{{_tex(caption)}}}",
+            rf"\caption{{{tex(caption)}}}",
             r"\end{figure}",
         ]
     text += [r"\subsection*{Numbers}", r"\begingroup\footnotesize\raggedright\setlength{\parindent}{0pt}"]
     text += [
-        rf"{_tex(_line(what))} \hfill \{macro}\\ \texttt{{\string\{macro}}}\par\smallskip"
+        rf"{tex(_line(what))} \hfill \{macro}\\ \texttt{{\string\{macro}}}\par\smallskip"
         for macro, (_, what) in numbers.items()
     ]
     text.append(r"\endgroup")

@@ -189,42 +189,47 @@ def legend(table):
 
 def to_markdown(table):
     header, lines, footnotes = grid(table)
-    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
     text = io.StringIO()
     print(f"# Suite {table.suite}\n", file=text)
     if table.banner:
         print(f"**{table.banner}**\n", file=text)
-    for line in [header, ["-" * width for width in widths], *lines]:
-        print(
-            "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |",
-            file=text,
-        )
+    print(markdown(header, lines), file=text)
     print(f"\n{legend(table)}", file=text)
     for number, note in enumerate(footnotes, 1):
         print(f"\n[{number}] failed: {note}", file=text)
     return text.getvalue()
 
 
+def markdown(header, lines):
+    """A table in Markdown, its columns aligned."""
+    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+    padded = (
+        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        for line in [header, ["-" * width for width in widths], *lines]
+    )
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)
+
+
 def to_latex(table):
     """A booktabs table, complete with caption."""
     header, lines, footnotes = grid(table)
-    spans = [f"\\multicolumn{{3}}{{c}}{{{_tex(pair)}}}" for pair in table.pairs]
+    spans = [f"\\multicolumn{{3}}{{c}}{{{tex(pair)}}}" for pair in table.pairs]
     names = ["method", *["last", "best", "difference"] * len(table.pairs)]
     if len(header) > len(names):
         spans.append("all pairs")
         names.append("difference")
     caption = " ".join(filter(None, [table.banner, f"Suite {table.suite}.", legend(table)]))
     notes = "".join(f" [{i}] failed: {note}." for i, note in enumerate(footnotes, 1))
-    body = "\n".join("  " + "{} " + " & ".join(map(_tex, line)) + r" \\" for line in lines)
+    body = "\n".join("  " + "{} " + " & ".join(map(tex, line)) + r" \\" for line in lines)
     return (
         "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n"
         f"\\begin{{tabular}}{{{'l' * len(header)}}}\n  \\toprule\n"
         f"  & {' & '.join(spans)} \\\\\n  {' & '.join(names)} \\\\\n  \\midrule\n{body}\n  \\bottomrule\n"
-        f"\\end{{tabular}}\n\\caption{{{_tex(caption + notes)}}}\n\\end{{table}}\n"
+        f"\\end{{tabular}}\n\\caption{{{tex(caption + notes)}}}\n\\end{{table}}\n"
     )
 
 
-def _tex(text):
+def tex(text):
     for plain, escaped in (
         ("\\", r"\textbackslash "),
         *((c, "\\" + c) for c in "&%$#_{}"),

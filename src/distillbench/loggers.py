@@ -1,0 +1,69 @@
+"""Experiment loggers beside history.csv, off by default: TensorBoard and Weights & Biases, one key each."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from distillbench.errors import UserError
+
+KEYS = {"tensorboard": "LOG.TENSORBOARD", "wandb": "LOG.WANDB"}  # package: the key that asks for it
+
+
+def asked_for(config):
+    """The packages that a resolved configuration asks for."""
+    return tuple(package for package, key in KEYS.items() if config[key.split(".")[0]][key.split(".")[1]])
+
+
+def require(packages):
+    """Raises UserError, with the line that helps, for a package that is not installed."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise UserError(
+                f"{KEYS[package]} is true and {package} is not installed; `pip install {package}` or set it to false"
+            )
+
+
+def open_loggers(packages, specification, folder):
+    """A function that logs a line of history.csv to each package, and one that closes them.
+
+    folder: where TensorBoard's files go; Weights & Biases goes where its own settings say (WANDB_MODE, WANDB_DIR).
+    """
+    require(packages)
+    opened = [OPEN[package](specification, Path(folder)) for package in packages]
+
+    def log(row):
+        for write, _ in opened:
+            write(row)
+
+    def close():
+        for _, finish in opened:
+            finish()
+
+    return log, close
+
+
+def _tensorboard(specification, folder):
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(folder / specification.id)
+
+    def write(row):
+        for name, value in row.items():
+            writer.add_scalar(name.replace("_", "/", 1), value, row["epoch"])
+
+    return write, writer.close
+
+
+def _wandb(specification, folder):
+    import wandb
+
+    run = wandb.init(
+        project="distillbench",
+        id=specification.digest[:12],
+        name=specification.id,
+        config=specification.data,
+        resume="allow",
+    )
+    return lambda row: run.log(row, step=row["epoch"]), run.finish
+
+
+OPEN = {"tensorboard": _tensorboard, "wandb": _wandb}

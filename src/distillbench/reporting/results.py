@@ -1,0 +1,52 @@
+"""A suite's results as tables and figures read them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from distillbench.errors import UserError
+from distillbench.planning import plan_suite
+from distillbench.reporting import collect
+from distillbench.reporting.index import index_path
+from distillbench.reporting.tables import build_table
+from distillbench.store import Store
+
+
+@dataclass(frozen=True)
+class Results:
+    """index, metrics, costs: frames as in results/suites/SUITE; failures: {run: reason}."""
+
+    suite: str
+    store: Store
+    index: pd.DataFrame
+    metrics: pd.DataFrame
+    costs: pd.DataFrame
+    failures: dict
+
+    @cached_property
+    def table(self):
+        return build_table(self.suite, self.index, self.metrics, self.failures)
+
+    @cached_property
+    def histories(self):
+        """{run: history.csv as a frame by epoch} of the runs whose history is here."""
+        paths = {run: self.store.run(run) / "history.csv" for run in dict.fromkeys(self.index["run"])}
+        return {run: pd.read_csv(path, index_col="epoch") for run, path in paths.items() if path.exists()}
+
+
+def read_results(suite, partial=False, root="."):
+    """The results that the workflow collected, or, if partial, those of the runs that are there now.
+
+    Raises UserError if they are not collected yet.
+    """
+    store, path = Store(root), index_path(suite, root)
+    if partial:
+        plan_suite(suite, root=root)
+        index = collect.read_index(path)
+        return Results(suite, store, index, *collect.collect(index, store), collect.failures(index, store))
+    for file in (path, *collect.files(path.parent)):
+        if not file.exists():
+            remedy = f"`snakemake --config suite={suite}` makes it, --partial does without"
+            raise UserError(f"{file}: no such file; {remedy}")
+    return Results(suite, store, collect.read_index(path), *map(pd.read_csv, collect.files(path.parent)), {})
