@@ -13,7 +13,7 @@ RUNS = "results/runs"
 def record_runs():
     """Bring the runs that are here into results/runs.dvc.
 
-    `dvc commit` would take out what lies only in a remote, such as the checkpoints where predictions alone were pulled.
+    `dvc commit` would take out what lies only in a remote, such as the checkpoints after a partial pull.
     """
     if not Path(RUNS).is_dir():
         return
