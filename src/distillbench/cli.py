@@ -311,10 +311,15 @@ def figures(suite, out, partial):
     from distillbench.reporting.index import figure_names
     from distillbench.reporting.results import read_results
 
-    results, out = read_results(suite, partial), Path(out or f"reports/{suite}/figures")
-    for name in figure_names(plan_suite(suite, write=False)):
+    results, names = read_results(suite, partial), figure_names(plan_suite(suite, write=False))
+    out = Path(out or f"reports/{suite}/figures")
+    for name, draw in FIGURES.items():
         for ending in ("pdf", "png"):
-            save(FIGURES[name](results), out / f"{'partial-' if partial else ''}{name}.{ending}")
+            path = out / f"{'partial-' if partial else ''}{name}.{ending}"
+            if name in names:
+                save(draw(results), path)
+            else:
+                path.unlink(missing_ok=True)  # of an earlier state of the suite; the page shows what is there
     if not partial:
         _remove_partial(out)
 
@@ -336,6 +341,7 @@ def report(suite, out, partial):
     load_suite(suite)  # for the references in a user's own method files
     results, folder = read_results(suite, partial), Path(f"reports/{suite}")
     if partial:
+        tables(suite, folder / "tables", partial)
         figures(suite, None, partial)
     out, about = Path(out or folder), (results.table, results.index, results.store, folder)
     write_atomically(out / ("partial.html" if partial else "index.html"), render_page(*about, partial))

@@ -86,7 +86,17 @@ class Store:
             return "failed", read_json(work / "failure.json")["reason"]
         if work.exists():
             return "stopped", detail or "in the first epoch"
-        return "missing", ""
+        before = self.with_other_code(run_id)
+        return "missing", f"code changed since {before.rpartition('/')[2]}" if before else ""
+
+    def with_other_code(self, run_id):
+        """The id of a run that differs in nothing but versions and sources of its components, or None."""
+        mine, folder = self.specification(run_id), self.run(run_id).parent
+        for path in sorted(folder.glob(f"s{mine['seed']}-*/spec.json")):
+            other = read_specification(path)
+            if other.id != run_id and _without_code(other.data) == _without_code(mine.data):
+                return other.id
+        return None
 
     def running(self, run_id):
         """Whether a process trains the run now."""
@@ -104,6 +114,12 @@ class Store:
             return None
         weights = f"its teacher had weights {used[:12]}, {teacher} holds {holds[:12]}"
         return f"{run_id}: same id, different realisation: {weights}"
+
+
+def _without_code(value):
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_code(entry) for key, entry in value.items() if key not in ("version", "source_sha256")}
 
 
 def _locked(path):

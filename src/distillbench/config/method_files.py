@@ -59,7 +59,7 @@ def read(file, root=".", where="method file"):
 
 
 def source_digest(tree):
-    """SHA-256 of a syntax tree without docstrings, comments and layout; the same on every supported Python."""
+    """SHA-256 of a syntax tree without docstrings, comments, layout and `bibtex`; the same on every Python."""
     return hashlib.sha256(json.dumps(_canonical(tree)).encode()).hexdigest()
 
 
@@ -69,7 +69,13 @@ def _canonical(node):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _documented(node):
             fields["body"] = fields["body"][1:]
         return [type(node).__name__, {name: _canonical(value) for name, value in sorted(fields.items())}]
-    return [_canonical(entry) for entry in node] if isinstance(node, list) else f"{type(node).__name__} {node!r}"
+    if isinstance(node, list):
+        return [_canonical(entry) for entry in node if not _is_reference(entry)]
+    return f"{type(node).__name__} {node!r}"
+
+
+def _is_reference(node):
+    return isinstance(node, ast.Assign) and [getattr(target, "id", "") for target in node.targets] == ["bibtex"]
 
 
 def _documented(node):

@@ -8,10 +8,8 @@ from distillbench.errors import UserError, one_of
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.files import read_json
 from distillbench.planning import plan_suite
-from distillbench.reporting.collect import collect, failures, read_index
-from distillbench.reporting.index import index_path
-from distillbench.reporting.tables import build_table, grid
-from distillbench.store import Store
+from distillbench.reporting.results import read_results
+from distillbench.reporting.tables import grid
 
 
 def explain(suite_name, name):
@@ -19,8 +17,8 @@ def explain(suite_name, name):
 
     Raises UserError for a row, pair or seed that the suite has not.
     """
-    suite, store, index = plan_suite(suite_name), Store(), read_index(index_path(suite_name))
-    table = build_table(suite_name, index, collect(index, store), failures(index, store))
+    suite, results = plan_suite(suite_name), read_results(suite_name, partial=True)
+    table, store = results.table, results.store
     cells = _find(suite, name)
     row, pair = cells[0].row, cells[0].pair
     entry = table.entries[row, pair]

@@ -238,7 +238,7 @@ def gradients_figure(results):
     observed = [row for row in table.rows if any(_gradient(results, row, pair) is not None for pair in table.pairs)]
     scaled = [row for row in observed if any(_vector(results, row, p, "factor") is not None for p in table.pairs)]
     rows = scaled or observed
-    figure, axes = panels(2 * len(table.pairs), len(rows), 2.3, 1.7, sharex=True)
+    figure, axes = panels(2 * len(table.pairs), max(1, len(rows)), 2.3, 1.7, sharex=True)
     for line, pair in enumerate(table.pairs):
         for column, row in enumerate(rows):
             signed, absolute = axes[2 * line, column], axes[2 * line + 1, column]

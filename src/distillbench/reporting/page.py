@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -164,6 +165,7 @@ def commands(suite, runs):
         "make env && . .venv/bin/activate",
         f"snakemake --profile profiles/local --config suite={suite}",
         f"distillbench tables {suite}",
+        *(f"distillbench explain {suite} {shlex.quote(f'{r.rows[-1]}/{r.pairs[0]}')}" for r in runs[-1:]),
         *([f"distillbench show {latest['run']}"] if latest else []),
     ]
 

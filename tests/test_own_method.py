@@ -1,0 +1,192 @@
+"""A method in a file of the user's own: the tutorial's commands, and what goes wrong with such files."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from test_workflow import new_project, succeeded
+
+from distillbench import contract
+from distillbench.cli import main
+from distillbench.config import components, method_files
+from distillbench.config.suite import load_suite
+from distillbench.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+TUTORIAL = (ROOT / "docs" / "own-method.md").read_text()
+PYTHON, CHECK, SUITE, RUN = re.findall(r"```\w+\n(.*?)```", TUTORIAL, re.DOTALL)
+FILE = "my_methods/softkd.py"
+
+
+@pytest.fixture(autouse=True)
+def no_own_methods_afterwards():
+    yield
+    method_files.use([])
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The tutorial's files in an otherwise empty project, which is the working directory."""
+    for path, text in ((FILE, PYTHON), ("params/mine.yaml", SUITE)):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def edited(folder, old, new):
+    text = (folder / FILE).read_text()
+    assert text.count(old) == 1
+    (folder / FILE).write_text(text.replace(old, new))
+
+
+def runs_of(row):
+    return {c.specification.id for c in load_suite("mine").cells if c.row == row}
+
+
+def test_the_tutorial_does_what_it_says(tmp_path):
+    project = new_project(tmp_path / "project")
+    for path, text in ((FILE, PYTHON), ("params/mine.yaml", SUITE)):
+        (project.path / path).parent.mkdir(exist_ok=True)
+        (project.path / path).write_text(text)
+    assert "keeps every rule" in succeeded(project.call(sys.executable, "-m", *CHECK.split()))
+    plan, snakemake, tables = (line.split() for line in RUN.strip().splitlines())
+    assert "7 to train" in succeeded(project.call(sys.executable, "-m", *plan))
+    succeeded(project.call(sys.executable, "-m", *snakemake))
+    table = succeeded(project.call(sys.executable, "-m", *tables))
+    assert re.search(r"^\| SoftKD +\| .* \(2/2\) .* vs KD", table, re.MULTILINE)
+    assert re.search(r"^\| SoftKD\+GKD +\| .* \(2/2\) .* vs SoftKD", table, re.MULTILINE)
+
+    edited(project.path, "return (right * each).mean()", "return (right * each).sum() / right.sum().clamp(min=1)")
+    plan_again = succeeded(project.call(sys.executable, "-m", *plan))
+    assert plan_again.count("code changed since s") == 4 and "4 to train" in plan_again
+    assert len(project.plan("suite=mine")["train"]) == 4
+    (project.path / FILE).write_text(PYTHON)
+    assert "train" not in project.plan("suite=mine")
+
+
+def test_only_what_the_code_does_is_in_the_digest(own):
+    before = runs_of("SoftKD")
+    edited(own, '"""SoftKD: KD that leaves', '"""Another docstring that leaves')
+    edited(own, "        right = ", "        # a comment\n\n        right = ")
+    edited(own, "    version = 1\n", '    version = 1\n    bibtex = """@misc{me, title = {Mine}}"""\n')
+    assert runs_of("SoftKD") == before
+    edited(own, "* temperature**2", "* temperature**3")
+    assert not runs_of("SoftKD") & before
+    assert not runs_of("SoftKD+GKD") & runs_of("SoftKD")
+
+
+def test_an_edit_changes_no_run_of_another_method(own):
+    before = runs_of("KD")
+    edited(own, "* temperature**2", "* temperature**3")
+    assert runs_of("KD") == before
+
+
+def test_a_run_that_was_planned_before_an_edit_is_not_trained_with_the_edited_file(own, capsys):
+    assert main(["plan", "mine"]) == 0
+    suite = load_suite("mine")
+    run = next(c.specification.id for c in suite.cells if c.row == "SoftKD")
+    teacher = next(c.specification.id for c in suite.cells if c.role == "teacher")
+    assert main(["data", "digits"]) == 0
+    for name in (teacher, run):
+        if name == run:
+            edited(own, "* temperature**2", "* temperature**3")
+        capsys.readouterr()
+        code = main(["train", "--spec", f"results/specs/{name}.json", "--out", f"results/runs/{name}"])
+    lines = capsys.readouterr().err.splitlines()
+    assert code == 2 and len(lines) == 1 and FILE in lines[0] and "plan the suite again" in lines[0]
+    assert not (own / "results/runs" / run).exists()
+
+
+@pytest.mark.parametrize(
+    "old, new, says",
+    [
+        ('name = "SoftKD"', 'name = "KD"', "the name KD is taken"),
+        ('name = "SoftKD"', 'name = "SOLVER"', "the name SOLVER is taken"),
+        ('name = "SoftKD"', 'name = "Soft KD"', "letters, digits and _"),
+        ('name = "SoftKD"', "title = 1", "declares no method"),
+        ('("teacher_logits",)', 'tuple(["teacher_logits"])', "needs must be a literal"),
+        ("above=0", "abov=0", "Key(...)"),
+        ("class SoftKD(LogitMethod):", "class SoftKD(LogitMethod:", "line 9"),
+    ],
+    ids=["taken", "reserved", "spelling", "no name", "not literal", "no such Key", "syntax"],
+)
+def test_a_file_that_declares_badly_is_one_line(own, capsys, old, new, says):
+    edited(own, old, new)
+    for command in (["plan", "mine"], ["check", FILE]):
+        assert main(command) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and FILE in lines[0] and says in lines[0]
+
+
+def test_a_missing_file_is_one_line(own, capsys):
+    (own / FILE).unlink()
+    assert main(["plan", "mine"]) == 2
+    assert f"params/mine.yaml: method_files: {FILE}: no such file" in capsys.readouterr().err
+
+
+def test_a_file_is_not_executed_for_planning(own):
+    edited(own, "import torch.nn.functional as F", "import torch.nn.functional as F\n\nraise SystemExit(7)")
+    assert main(["plan", "mine"]) == 0
+
+
+@pytest.mark.parametrize(
+    "old, new, rule, says",
+    [
+        ("return (right * each).mean()", "return right * each", contract.gives_finite_losses, "0-d tensor"),
+        ("return (right * each).mean()", "return each.mean().detach()", contract.gives_finite_losses, "a gradient"),
+        ("(right * each).mean()", "each.mean() if right.sum() else each.sum()", contract.waits_for_no_device, "item"),
+        ("(right * each).mean()", "F.dropout(each).mean()", contract.is_a_function_of_the_seed, "one seed differ"),
+        ("(right * each).mean()", "1e6 * each.mean()", contract.learns, "signs and weights"),
+        ("        temperature = ", "        self.n = 1 + getattr(self, 'n', 0)\n        temperature = self.n * ",
+         contract.resumes, "keep what changes in buffers"),
+    ],
+    ids=["not a mean", "no gradient", "read back", "random", "diverges", "state not saved"],
+)  # fmt: skip
+def test_the_contract_names_what_is_broken(own, old, new, rule, says):
+    edited(own, old, new)
+    method_files.use([FILE])
+    with pytest.raises(contract.Broken, match=says):
+        rule({"DISTILLER.TYPE": "SoftKD"})
+
+
+def test_check_reports_an_error_in_the_method_as_broken(own, capsys):
+    edited(own, "return (right * each).mean()", "return undefined")
+    assert main(["check", FILE]) == 1
+    assert "BROKEN  SoftKD+GKD: " in (out := capsys.readouterr().out) and "NameError" in out and "breaks" in out
+
+
+def test_an_inherited_declaration_is_refused(own, capsys):
+    edited(own, '    needs = ("teacher_logits",)\n', "")
+    edited(
+        own,
+        "class SoftKD(LogitMethod):",
+        'class Base(LogitMethod):\n    needs = ("teacher_logits",)\n\n\nclass SoftKD(Base):',
+    )
+    assert main(["check", FILE]) == 2
+    assert "inherits or computes its needs" in capsys.readouterr().err
+
+
+def test_the_digest_is_the_same_on_every_python():
+    """Of a file with decorators, f-strings, type parameters' absence and annotations: an old and a new syntax tree."""
+    import ast
+
+    text = (
+        "class A:\n    'doc'\n    x: int = 1\n\n    @property\n    def f(self, *, y=2.0):\n        return f'{y!r:>4}'\n"
+    )
+    expected = method_files.source_digest(ast.parse(text))
+    newer = ast.parse(text)
+    for node in ast.walk(newer):  # Python 3.12 added an empty field to these
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            node.type_params = []
+            node._fields = (*[f for f in node._fields if f != "type_params"], "type_params")
+    assert method_files.source_digest(newer) == expected
+    assert expected == "1221079c4768893afb7e9e18f9aea6209f55067ae7ffced0cb78b358e187ce29"
+
+
+def test_packaged_methods_have_no_digest_of_their_source(own):
+    assert all("sha256" not in declared for declared in components.packaged_methods().values())
+    with pytest.raises(UserError, match="declares no method"):
+        method_files.read(shutil.copy(ROOT / "src/distillbench/methods/base.py", own / "base.py"))
