@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 
 import numpy as np
@@ -16,7 +17,7 @@ from distillbench.reporting.statistics import (
     standard_deviation,
     t_interval,
 )
-from distillbench.reporting.tables import POOLED, build_table, to_csv, to_latex, to_markdown
+from distillbench.reporting.tables import POOLED, build_table, to_csv, to_json, to_latex, to_markdown
 
 REPETITIONS = 10_000
 
@@ -217,6 +218,24 @@ def test_all_formats_hold_the_same_numbers():
     for row, line in zip(table.rows, markdown, strict=True):
         ordered = [r for pair in (*PAIRS, POOLED) for r in records if (r["row"], r["pair"]) == (row, pair)]
         assert [text for record in ordered for text in texts(record)] == numbers.findall(line)
+
+
+def test_json_holds_the_numbers_in_full_and_null_where_there_is_none():
+    index, metrics = example()
+    table = build_table("demo", index, without(metrics, *(run for run in index["run"] if "KD_2019" in run)))
+    rows = json.loads(to_json(table))
+    last = list(table.entries["NONE", PAIRS[0]].last.values())
+    assert rows["NONE"][PAIRS[0]] == {"top1": sum(last) / len(last), "sd": standard_deviation(last), "n": 3}
+    assert rows["Teacher"][PAIRS[1]]["sd"] is None and rows["Teacher"][PAIRS[1]]["n"] == 1
+    assert rows["KD_2019"][PAIRS[0]] == {"top1": None, "sd": None, "n": 0}
+
+
+def test_suite_without_controls_has_the_same_columns():
+    index, metrics = example()
+    with_control, without_control = (
+        to_csv(build_table("demo", part, metrics)).splitlines()[0] for part in (index, index.assign(control=""))
+    )
+    assert with_control == without_control
 
 
 def test_latex_escapes_what_it_must():

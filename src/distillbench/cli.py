@@ -84,7 +84,7 @@ def parser():
     )
     command(
         tables,
-        "print a suite's table, or write its tables as CSV, Markdown and LaTeX",
+        "print a suite's table, or write its tables as CSV, Markdown, LaTeX and JSON",
         suite,
         _out("folder for main.csv, main.md, ..., details.csv, ..."),
         _partial(),
@@ -151,6 +151,7 @@ def parser():
         suite,
         _out("folder for metrics.csv and costs.csv", required=True),
     )
+    command(record, "record the runs that are here in results/runs.dvc (the end of a DVC stage)")
     command(
         data,
         "make a dataset's file results/data/NAME.npz",
@@ -502,6 +503,13 @@ def parity(folder):
     from distillbench.parity import check_folder
 
     return check_folder(Path(folder))
+
+
+def record():
+    """Record the runs that are here in results/runs.dvc, beside those that it names already."""
+    from distillbench.recording import record_runs
+
+    record_runs()
 
 
 def check(file):

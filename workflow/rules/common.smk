@@ -63,9 +63,12 @@ def collected(suite):
 
 def table_files(suite):
     return [
-        f"reports/{suite}/tables/{name}.{ending}"
-        for name in ("main", "details")
-        for ending in ("csv", "md", "tex")
+        f"reports/{suite}/tables/main.json",
+        *(
+            f"reports/{suite}/tables/{name}.{ending}"
+            for name in ("main", "details")
+            for ending in ("csv", "md", "tex")
+        ),
     ]
 
 

@@ -1,7 +1,9 @@
 """The suite's table: teacher and student alone first, then the methods, by pairs, with differences to controls."""
 
 import io
+import json
 from dataclasses import dataclass
+from math import isnan
 from typing import NamedTuple
 
 import pandas as pd
@@ -108,18 +110,26 @@ def to_csv(table):
         line = {"row": row, "pair": POOLED, "metric": METRIC, "control": control}
         lines.append({**line, **_difference_columns(difference)})
     frame = pd.DataFrame(lines)
-    counts = {"n", "attempted", "planned", "difference_n"} & set(frame)  # no row may have a control
+    counts = ["n", "attempted", "planned", "difference_n"]
     return frame.astype(dict.fromkeys(counts, "Int64")).to_csv(index=False, lineterminator="\n")
 
 
 def _difference_columns(difference):
-    if difference is None:
-        return {}
-    return {f"difference_{name}": value for name, value in difference._asdict().items()}
+    return {f"difference_{name}": getattr(difference, name, None) for name in Interval._fields}
 
 
 def _mean(values):
     return sum(values) / len(values) if values else float("nan")
+
+
+def to_json(table):
+    """{row: {pair: top-1 mean, sd and n of the last epoch}}, numbers in full; the metrics that DVC compares."""
+    content = {row: {} for row in table.rows}
+    for (row, pair), entry in table.entries.items():
+        last = list(entry.last.values())
+        values = {"top1": _mean(last), "sd": standard_deviation(last)}
+        content[row][pair] = {name: None if isnan(v) else v for name, v in values.items()} | {"n": len(last)}
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def grid(table):
@@ -231,4 +241,4 @@ def tex(text):
     return text
 
 
-FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+FORMATS = {"csv": to_csv, "json": to_json, "md": to_markdown, "tex": to_latex}

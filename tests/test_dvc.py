@@ -1,0 +1,215 @@
+"""DVC records whatever Snakemake made: on a copy of the project with a suite of a teacher and a student."""
+
+import json
+import os
+import random
+import shutil
+
+import pytest
+import yaml
+from project import GIT, ROOT, SMALL, Project, new_project, succeeded
+
+SUITE = SMALL.replace("[0, 1]", "[0]").replace("  NONE: {DISTILLER.TYPE: NONE}\n", "").replace(", control: NONE", "")
+BLOCK = "/results/suites/\n/reports/\n"
+LIGHT = "dvc ls . results/runs -R --dvc-only | grep -v '[.]pt$' | sed 's|^|results/runs/|' | xargs dvc pull"
+DRIVER = "dvc git-hook merge-driver --ancestor %O --our %A --their %B"
+TABLES = ("reports/small/tables", "results/suites")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """What a bare `snakemake` leaves."""
+    project = new_project(tmp_path_factory.mktemp("made") / "project", SUITE)
+    assert len(project.build()["train"]) == 2
+    return project
+
+
+@pytest.fixture(scope="session")
+def recorded(made, tmp_path_factory):
+    """The same, recorded by somebody who keeps the tables in git."""
+    project = copy(made, tmp_path_factory.mktemp("recorded") / "project")
+    project.edit(BLOCK, "", ".gitignore")
+    project.dvc("repro", "small")
+    project.commit()
+    return project
+
+
+@pytest.fixture
+def project(recorded, tmp_path):
+    return copy(recorded, tmp_path / "project")
+
+
+@pytest.fixture
+def pushed(project, tmp_path):
+    """With a remote that has everything."""
+    project.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
+    project.dvc("push")
+    project.commit()
+    return project
+
+
+def copy(project, path):
+    return Project(shutil.copytree(project.path, path, symlinks=True))
+
+
+def clone(project, path):
+    project.git("clone", "-q", ".", str(path))
+    return Project(path)
+
+
+def contents(project, *folders):
+    """{path in the project: content}"""
+    return {path.relative_to(project.path): content for path, (content, _) in project.files(*folders).items()}
+
+
+def runs_file(project):
+    (output,) = yaml.safe_load((project.path / "results/runs.dvc").read_text())["outs"]
+    return output
+
+
+def test_only_the_demo_is_a_stage_and_no_run_is_recorded_in_the_project_itself():
+    assert list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]) == ["demo"]
+
+
+def test_a_bare_snakemake_leaves_git_clean_and_its_tables_are_metrics(made, tmp_path):
+    assert made.git_status() == ""
+    (metrics,) = json.loads(made.dvc("metrics", "show", "--json")).values()
+    (file,) = metrics["data"].values()
+    assert file["data"]["KD"]["resnet8-resnet8"]["n"] == 1
+    assert made.git_status() == ""
+
+
+def test_runs_of_a_bare_snakemake_are_recorded_by_the_next_repro(made, project):
+    """Though no parameter and no table changed since the last one."""
+    shutil.copy(made.path / "results/runs.dvc", project.path / "results")
+    project.dvc("repro", "small")
+    assert project.git_status() == ""
+    shutil.rmtree(project.path / "results/runs")
+    project.dvc("checkout")
+    assert contents(project, "results/runs") == contents(made, "results/runs")
+
+
+def test_a_second_repro_trains_and_changes_nothing(project):
+    before = project.files("results/runs", *TABLES)
+    project.dvc("repro", "small")
+    assert project.files("results/runs", *TABLES) == before
+    assert project.git_status() == ""
+
+
+def test_a_clone_with_lock_and_tables_but_without_runs_trains(project, tmp_path):
+    other = clone(project, tmp_path / "clone")
+    assert (other.path / "dvc.lock").exists() and (other.path / "reports/small/tables/main.csv").exists()
+    (other.path / "profiles/short").mkdir()
+    (other.path / "profiles/short/profile.yaml").write_text("cores: all\nomit-from: [predict]\n")
+    succeeded(other.call("env", "SNAKEMAKE_PROFILE=profiles/short", "dvc", "repro", "small"))
+    assert other.trained().keys() == project.trained().keys()
+    assert 0 < runs_file(other)["nfiles"] < runs_file(project)["nfiles"]
+
+
+def test_a_failed_run_loses_no_finished_run_and_no_table(made, tmp_path):
+    project = copy(made, tmp_path / "project")
+    project.add("  BAD: {DISTILLER.TYPE: NONE, SOLVER.LR: 1.0e+30}\n")
+    runs, tables = contents(project, "results/runs"), contents(project, "reports")
+    result = project.call("dvc", "repro", "small")
+    assert result.returncode != 0 and "failed to reproduce" in result.stderr
+    assert contents(project, "reports").items() >= tables.items()
+    project.dvc("checkout", "--force")
+    assert contents(project, "results/runs") == runs
+    shutil.rmtree(project.path / "results/runs")
+    project.dvc("checkout")
+    assert contents(project, "results/runs") == runs
+
+
+@pytest.mark.parametrize("part", ["everything", "all but checkpoints"])
+def test_what_was_pulled_is_not_trained_again_and_gives_the_same_tables(pushed, tmp_path, part):
+    other = clone(pushed, tmp_path / "clone")
+    pull(other, part)
+    generator = random.Random(0)
+    for path in other.files("results/runs", "src", "workflow", "params"):
+        time = generator.randint(1_000_000_000, 1_700_000_000)
+        os.utime(path, (time, time))
+    for folder in TABLES:
+        shutil.rmtree(other.path / folder)
+    runs, trained = contents(other, "results/runs"), other.trained()
+    other.dvc("repro", "small")
+    assert contents(other, "results/runs") == runs and other.trained() == trained
+    assert contents(other, *TABLES) == contents(pushed, *TABLES)
+    assert runs_file(other) == runs_file(pushed)
+
+
+def pull(project, part):
+    succeeded(project.call("bash", "-c", {"everything": "dvc pull", "all but checkpoints": LIGHT}[part]))
+    assert bool(list((project.path / "results/runs").rglob("model.*.pt"))) == (part == "everything")
+
+
+def test_a_run_recorded_after_a_partial_pull_takes_no_checkpoint_out(pushed, tmp_path):
+    other = clone(pushed, tmp_path / "clone")
+    pull(other, "all but checkpoints")
+    new = add_run(other, "s7-0123456789ab")
+    other.dvc("push")
+    other.dvc("pull")
+    assert contents(other, "results/runs") == contents(pushed, "results/runs") | {new: b"{}"}
+
+
+def add_run(project, name):
+    """Something new to record; what is in it does not matter to DVC."""
+    path = project.path / "results/runs/digits/resnet8/none" / name / "spec.json"
+    path.parent.mkdir()
+    path.write_text("{}")
+    succeeded(project.call("python", "-m", "distillbench", "record"))
+    return path.relative_to(project.path)
+
+
+def test_metrics_and_plots_are_compared_with_a_commit(project):
+    project.edit("  KD: ", "  KD4: ")
+    project.dvc("repro", "small")
+    assert len(project.trained()) == 2
+    (changes,) = json.loads(project.dvc("metrics", "diff", "--json")).values()
+    accuracy = changes["KD4.resnet8-resnet8.top1"]
+    assert accuracy == {"old": None, "new": changes["KD.resnet8-resnet8.top1"]["old"]}
+    project.dvc("plots", "show")
+    page = (project.path / "dvc_plots/index.html").read_text()
+    assert "last_mean" in page and "KD4" in page
+    assert "dvc_plots" not in project.git_status()
+
+
+def test_runs_of_two_clones_are_united_and_none_trains_again(made, tmp_path):
+    """From the empty record on, which every project starts with."""
+    clones = {"kd": copy(made, tmp_path / "ours"), "none": copy(made, tmp_path / "theirs")}
+    for missing, project in clones.items():
+        (path,) = (project.path / "results/runs/digits").glob(f"*/{missing}")
+        shutil.rmtree(path)
+        project.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
+        succeeded(project.call("python", "-m", "distillbench", "record"))
+        project.dvc("push")
+        project.commit()
+    ours, theirs = clones.values()
+    merge = ours.call(*GIT, "pull", "--no-rebase", str(theirs.path))
+    assert "Merge conflict in results/runs.dvc" in merge.stdout
+    ours.git("checkout", "--theirs", "results/runs.dvc")
+    succeeded(ours.call("python", "-m", "distillbench", "record"))
+    ours.commit()
+    ours.dvc("pull")
+    assert contents(ours, "results/runs") == contents(made, "results/runs")
+    assert "train" not in ours.plan()
+
+
+def test_runs_of_two_branches_are_united_by_the_merge_driver(project):
+    project.git("config", "merge.dvc.driver", DRIVER)
+    project.git("switch", "-q", "-c", "branch")
+    theirs = add_run(project, "s7-0123456789ab")
+    project.commit()
+    project.git("switch", "-q", "-")
+    project.dvc("checkout")
+    ours = add_run(project, "s8-0123456789ab")
+    project.commit()
+    project.git("merge", "-q", "branch")
+    project.dvc("checkout")
+    assert {ours, theirs} < contents(project, "results/runs").keys()
+    assert "train" not in project.plan()
+
+
+def test_the_documentation_has_the_commands_that_are_tested_here():
+    text = (ROOT / "docs/sharing.md").read_text()
+    assert all(command in text for command in (LIGHT, DRIVER))
+    assert BLOCK in (ROOT / ".gitignore").read_text()
