@@ -21,7 +21,7 @@ from distillbench.errors import RunFailed, UserError
 from distillbench.files import to_json
 from distillbench.gradient_scaling import GradientScaling
 from distillbench.methods.base import LogitMethod, Method, Output
-from distillbench.models import build_network
+from distillbench.models import build_network, network_cost
 
 TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
 DIGITS = components.datasets()["digits"]
@@ -314,3 +314,14 @@ def test_an_output_holds_the_published_features():
             "preact_feats",
             "pooled_feat",
         }
+
+
+def test_the_cost_of_a_network_is_what_torch_counts():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    for name in components.networks():
+        network = build_network(name, 100).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.zeros(1, 3, 32, 32))
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        assert network_cost(network, 32) == (parameters, counter.get_total_flops() // 2), name
