@@ -17,15 +17,15 @@ def images():
     return Images(train_images, train_labels, test_images[:100], test_labels[:100])
 
 
-@pytest.fixture
+def specification_of(seed=0, teacher=None, **keys):
+    """The specification of two short epochs with configuration keys, whose dots may be written __."""
+    base = {"DATASET.TYPE": "digits", "DISTILLER.STUDENT": "resnet8", "DISTILLER.TYPE": "NONE"}
+    base |= {"SOLVER.EPOCHS": 2, "SOLVER.BATCH_SIZE": 128, "SOLVER.LR_DECAY_STAGES": [1]}
+    written = flatten({**base, **{name.replace("__", "."): value for name, value in keys.items()}}, "test")
+    resolved = resolve((), written)
+    return build_specification(resolved.config, scaled=resolved.scaled, teacher=teacher, seed=seed)
+
+
+@pytest.fixture(scope="session")
 def specify():
-    """A function from configuration keys to a specification of two short epochs."""
-
-    def specify(seed=0, teacher=None, **keys):
-        base = {"DATASET.TYPE": "digits", "DISTILLER.STUDENT": "resnet8", "DISTILLER.TYPE": "NONE"}
-        base |= {"SOLVER.EPOCHS": 2, "SOLVER.BATCH_SIZE": 128, "SOLVER.LR_DECAY_STAGES": [1]}
-        written = flatten({**base, **{name.replace("__", "."): value for name, value in keys.items()}}, "test")
-        resolved = resolve((), written)
-        return build_specification(resolved.config, scaled=resolved.scaled, teacher=teacher, seed=seed)
-
-    return specify
+    return specification_of

@@ -1,9 +1,11 @@
 """The engine: its arithmetic against a plain loop, exact resumption, and what must never happen inside a step."""
 
+import csv
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,16 +13,18 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms import functional as transforms
 
-from distillbench.config import components
+from distillbench import contract
+from distillbench.config import components, method_files
 from distillbench.engine.feed import Resident, epoch_plan, fetch
 from distillbench.engine.learner import Learner
 from distillbench.engine.run import learning_rate, put_images, train
 from distillbench.engine.streams import generator, initialisation
+from distillbench.engine.trainers import base, dot
 from distillbench.engine.weights import load_tensors, weights_digest
 from distillbench.errors import RunFailed, UserError
 from distillbench.files import to_json
 from distillbench.gradient_scaling import GradientScaling
-from distillbench.methods.base import LogitMethod, Method, Output
+from distillbench.methods.base import LogitMethod, Output
 from distillbench.models import build_network, network_cost
 
 TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
@@ -111,6 +115,34 @@ def test_gradient_scaling_leaves_values_and_the_targets_gradient_alone():
     )
 
 
+def scaled_gradient(parameters, teacher, target):
+    """The factors that a gradient of ones really gets."""
+    defaults = {name: key.default for name, key in GradientScaling.keys.items()}
+    z = torch.zeros_like(teacher).requires_grad_()
+    scaled = GradientScaling({**defaults, **parameters}, temperature=4.0)(z, teacher, target)
+    return torch.autograd.grad(scaled.sum(), z)[0]
+
+
+@pytest.mark.parametrize("scale", [2.0, 3.0])
+def test_the_controls_of_gkd_change_one_thing_each(scale):
+    teacher = 3 * torch.randn(8, 10, dtype=torch.float64, generator=generator(0, "b"))
+    target = torch.arange(8)
+    kept = F.one_hot(target, 10).bool()
+    plain, shuffled, inverted, mean, everywhere = (
+        scaled_gradient({"SCALE": scale, **control}, teacher, target)
+        for control in ({}, *({"FACTORS": f} for f in ("shuffled", "inverted", "mean")), {"TARGET": "none"})
+    )
+    for factors in (plain, shuffled, inverted, mean):
+        assert torch.equal(factors[kept], torch.ones(8, dtype=torch.float64))
+        assert all(row[~k].unique().numel() == 1 for row, k in zip(factors, kept, strict=True))
+    s = plain[~kept].view(8, 9)[:, 0]
+    torch.testing.assert_close(shuffled[~kept].view(8, 9)[:, 0], s.roll(1))  # the same factors, none on its own sample
+    assert len(s.unique()) == 8
+    torch.testing.assert_close(inverted[~kept].view(8, 9)[:, 0], scale - s)
+    torch.testing.assert_close(mean[~kept], s.mean().expand(72))
+    torch.testing.assert_close(everywhere, s[:, None].expand(8, 10))
+
+
 def test_crops_and_flips_are_torchvisions(images):
     resident = Resident.put(images.train_images, images.train_labels, DIGITS, "cpu", torch.float32, padding=4)
     plan = epoch_plan(3, 1, 300, 2, {"crop_padding": 4, "flip": True})
@@ -131,65 +163,29 @@ def test_order_and_augmentation_are_functions_of_seed_and_epoch():
     assert sorted(one.order.tolist()) == list(range(300)) and set(one.rows.flatten().tolist()) == set(range(9))
 
 
-class FeaturesAndModules(Method):
-    """A method of the kind on the roadmap: teacher features, an own module, two views, a schedule."""
-
-    needs = ("teacher_logits", "teacher_features")
-    views = 2
-
-    def __init__(self, hyperparameters, context):
-        super().__init__(hyperparameters, context)
-        student = context.student.features["feats"][-1].shape[1]
-        self.regressor = torch.nn.Conv2d(student, context.teacher.features["feats"][-1].shape[1], 1)
-
-    def schedule(self, epoch):
-        return {"ramp": epoch / 10}
-
-    def losses(self, student, teacher, batch, schedule):
-        hints = [
-            F.mse_loss(self.regressor(s.features["feats"][-1]), t.features["feats"][-1])
-            for s, t in zip(student, teacher, strict=True)
-        ]
-        return {"ce": F.cross_entropy(student[0].logits, batch.target), "hint": schedule["ramp"] * sum(hints)}
+OWN = Path(__file__).parent / "fixtures" / "own_method.py"  # features, an own module, two views, a schedule
 
 
-def learners(specify, monkeypatch):
-    """A learner for every registered method, with and without scaling, and for the method above."""
-    for name, declared in components.methods().items():
-        teacher = TEACHER if declared["needs"] else None
-        for extra in ({}, {"GKD": {}}) if declared["temperature"] else ({},):
-            specification = specify(teacher=teacher, **{"DISTILLER.TYPE": name}, **extra)
-            yield Learner(specification, 300, teacher and build_network("resnet20", 10)), declared["views"]
-    monkeypatch.setattr("distillbench.engine.learner.build_method", lambda _, context: FeaturesAndModules({}, context))
-    yield Learner(specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD"}), 300, build_network("resnet20", 10)), 2
+@pytest.fixture
+def own_method():
+    method_files.use([str(OWN)])
+    yield
+    method_files.use([])
 
 
-def test_no_method_reads_a_value_back_inside_a_step(specify, images, monkeypatch):
-    """On the meta device `.item()`, `if tensor` and boolean masks raise."""
-    for learner, views in learners(specify, monkeypatch):
-        training, _ = put_images(specify(), images, torch.device("cpu"))
-        plan = epoch_plan(0, 1, 300, views, DIGITS["augmentation"])
-        for module in filter(None, (learner.student, learner.method, learner.teacher)):
-            module.to("meta")
-        learner.schedule = {name: value.to("meta") for name, value in learner.schedule.items()}
-        learner.train()
-        _, losses = learner.losses(fetch(training.to("meta"), plan.to("meta"), 0, 64))
-        sum(losses.values()).backward()
-        assert all(loss.shape == () for loss in losses.values()) and "ce" in losses
+@pytest.mark.parametrize("rule", contract.RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("name", [*components.methods(), "FeaturesAndModules"])
+def test_every_method_keeps_the_contract_with_gkd_and_every_trainer(name, rule, own_method):
+    for keys in contract.combinations(name).values():
+        rule(keys)
 
 
-def test_every_method_trains_its_student_and_modules_and_nothing_else(specify, images, monkeypatch):
-    for learner, views in learners(specify, monkeypatch):
-        training, _ = put_images(specify(), images, torch.device("cpu"))
-        frozen = learner.teacher and weights_digest(learner.teacher.state_dict())
-        before = {name: p.clone() for m in (learner.student, learner.method) for name, p in m.named_parameters()}
-        learner.set_epoch(1, 0.05)
-        learner.train()
-        plan = epoch_plan(0, 1, 300, views, DIGITS["augmentation"])
-        learner.step(fetch(training, plan, 0, 64), {})
-        after = {name: p for m in (learner.student, learner.method) for name, p in m.named_parameters()}
-        assert all(not torch.equal(before[name], after[name]) for name in before)
-        assert not learner.teacher or weights_digest(learner.teacher.state_dict()) == frozen
+@pytest.mark.parametrize("control", components.gradient_scaling()["keys"]["FACTORS"].choices)
+@pytest.mark.parametrize("target", components.gradient_scaling()["keys"]["TARGET"].choices)
+def test_every_control_of_gkd_keeps_the_contract(control, target):
+    keys = {"DISTILLER.TYPE": "KD", "GKD.FACTORS": control, "GKD.TARGET": target}
+    for rule in (contract.gives_finite_losses, contract.waits_for_no_device, contract.is_a_function_of_the_seed):
+        rule(keys)
 
 
 def test_the_method_does_not_change_what_the_student_starts_from(specify):
@@ -325,3 +321,71 @@ def test_the_cost_of_a_network_is_what_torch_counts():
             network(torch.zeros(1, 3, 32, 32))
         parameters = sum(parameter.numel() for parameter in network.parameters())
         assert network_cost(network, 32) == (parameters, counter.get_total_flops() // 2), name
+
+
+def test_what_a_logit_method_observes_is_the_gradient_of_its_weighted_loss(specify, images):
+    keys = {"DISTILLER.TYPE": "KD", "KD.LOSS.KD_WEIGHT": 2, "KD.WARMUP": 4, "GKD": {}, "SOLVER.PRECISION": "fp64"}
+    specification = specify(teacher=TEACHER, **keys)
+    learner = Learner(specification, 300, build_network("resnet8", 10))
+    learner.set_epoch(1, 0.05)
+    learner.train()
+    training, _ = put_images(specification, images, torch.device("cpu"))
+    batch = fetch(training, epoch_plan(0, 1, 300, 1, DIGITS["augmentation"]), 0, 40)
+    students, teachers = learner.outputs(batch)
+    z, soft, y = students.logits.detach().requires_grad_(), teachers.logits / 4, batch.target
+    loss = 2 * 0.25 * 16 * (soft.softmax(1) * (soft.log_softmax(1) - (z / 4).log_softmax(1))).sum(1)  # of each sample
+    (gradient,) = torch.autograd.grad(loss.sum(), z)
+    confidence = soft.softmax(1).max(1).values
+    factor = 2 * torch.sigmoid(0.6 * (confidence - confidence.mean()))
+    signed, counts, factors = torch.zeros(6).double(), [0] * 20, [0.0] * 20
+    for n in range(40):
+        ranked = [c for c in teachers.logits[n].argsort(descending=True).tolist() if c != y[n]][:5]
+        signed += torch.stack([gradient[n, y[n]], *(gradient[n, c] * factor[n] for c in ranked)])
+        counts[int(confidence[n] * 20)] += 1
+        factors[int(confidence[n] * 20)] += factor[n].item()
+    losses = learner.method.losses(students, teachers, batch, learner.schedule)
+    observed = learner.method.observations(students, teachers, batch, losses)
+    torch.testing.assert_close(observed["kd_gradient"], signed, rtol=1e-9, atol=1e-12)
+    assert (observed["kd_gradient_abs"] >= observed["kd_gradient"].abs()).all()
+    assert observed["confidence"].tolist() == counts and observed["factor"].tolist() == pytest.approx(factors)
+
+
+def test_observations_reach_the_history_and_change_nothing(specify, images, tmp_path, monkeypatch):
+    teacher = specify(seed=7)
+    learn_at = tmp_path / teacher.id
+    train(teacher, images, learn_at, tmp_path / "w", tmp_path, device="cpu", report=quiet)
+    keys = {"DISTILLER.TYPE": "DKD", "GKD": {}}
+    specification = specify(teacher={"kind": "run", "id": teacher.id, "checkpoint": "last"}, **keys)
+    train(specification, images, tmp_path / "a", tmp_path / "wa", tmp_path, device="cpu", report=quiet)
+    with open(tmp_path / "a" / "history.csv") as file:
+        first = next(csv.DictReader(file))
+    assert sum(float(first[f"train_confidence_{i}"]) for i in range(20)) == pytest.approx(1)
+    assert sum(float(first[f"train_factor_{i}"]) for i in range(20)) == pytest.approx(1, abs=0.1)
+    assert {f"train_kd_gradient_{i}" for i in range(6)} <= first.keys()
+    monkeypatch.setattr(LogitMethod, "observations", lambda *arguments: {})
+    train(specification, images, tmp_path / "b", tmp_path / "wb", tmp_path, device="cpu", report=quiet)
+    assert (tmp_path / "a/model.last.pt").read_bytes() == (tmp_path / "b/model.last.pt").read_bytes()
+
+
+@pytest.mark.parametrize(("momentum", "delta"), [(0.9, 0.1), (0.9, 0.2), (0.05, 0.1)])
+def test_dot_refuses_momenta_outside_its_range_in_one_line(specify, images, tmp_path, momentum, delta):
+    keys = {"DISTILLER.TYPE": "KD", "SOLVER.TRAINER": "dot", "SOLVER.DOT.DELTA": delta, "SOLVER.MOMENTUM": momentum}
+    specification = specify(teacher=TEACHER, **keys)
+    with pytest.raises(UserError, match=r"SOLVER\.DOT\.DELTA .* it must be") as error:
+        Learner(specification, 300, build_network("resnet8", 10))
+    assert "\n" not in str(error.value)
+
+
+def test_the_weights_that_dot_implies_are_those_of_its_control():
+    """Under constant gradients, after many steps, a step of DOT is a step of SGD with the documented weights."""
+    g, h, rate = torch.tensor([1.0, -2.0], dtype=torch.float64), torch.tensor([0.5, 3.0], dtype=torch.float64), 1e-3
+    schedule = {"LR": rate, "MOMENTUM": 0.9, "WEIGHT_DECAY": 0.0}
+    moved = {}
+    for trainer, (task, kd) in {dot.Trainer: (1, 1), base.Trainer: (0.1 / 0.175, 4.0)}.items():
+        p = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+        learner = trainer([p], schedule, {"DELTA": 0.075})
+        for _ in range(2000):
+            before = p.detach().clone()
+            learner.update({"ce": task * (p * g).sum(), "kd": kd * (p * h).sum()})
+        moved[trainer] = p.detach() - before
+    torch.testing.assert_close(moved[dot.Trainer], moved[base.Trainer], rtol=1e-9, atol=0)

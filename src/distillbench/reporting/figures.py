@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
 from distillbench.reporting.statistics import t_interval
@@ -70,6 +71,13 @@ def look(number):
     return {"color": colours[number % len(colours)], "linestyle": DASHES[number % len(DASHES)]}
 
 
+def legend(figure, names, looks, columns=5):
+    """Below all panels: the names, each as its line looks."""
+    handles = [Line2D([], [], markersize=4, **look) for _, look in zip(names, looks, strict=False)]
+    where = {"loc": "outside lower center", "ncols": min(columns, max(1, len(handles)))}
+    figure.legend(handles, names, fontsize="small", handlelength=3.5, **where)
+
+
 def accuracy_figure(results):
     """A panel a pair: each run's last-epoch top-1, the mean with its 95 % t-interval, the teacher as a line."""
     table = results.table
@@ -118,17 +126,14 @@ def differences_figure(results):
     rows = [row for row in table.rows if table.entries[row, table.pairs[0]].control]
     figure, axes = panels(1, 1, 5.2, 0.34 + 0.16 * len(rows) * (len(table.pairs) + 2))
     axis, step = axes[0][0], 1 / (len(table.pairs) + 2)
+    colours = sns.color_palette(PALETTE)
+    looks = [{"color": colours[i % 10], "marker": MARKERS[i % len(MARKERS)]} for i in range(len(table.pairs))]
+    looks.append({"color": "black", "marker": "D"})
     axis.axvline(0, color="0.2", linewidth=1)
     for y, row in enumerate(rows):
         for i, pair in enumerate(table.pairs):
-            label = arrow(pair) if y == 0 else None
-            interval, marker = table.entries[row, pair].difference, MARKERS[i % len(MARKERS)]
-            colour = sns.color_palette(PALETTE)[i % 10]
-            _interval(axis, interval, y + (i - len(table.pairs) / 2) * step, marker, colour, label)
-        pooled = table.pooled.get(row)
-        if pooled is not None:
-            place = y + len(table.pairs) / 2 * step
-            _interval(axis, pooled, place, "D", "black", "all pairs" if y == 0 else None)
+            _interval(axis, table.entries[row, pair].difference, y + (i - len(table.pairs) / 2) * step, looks[i])
+        _interval(axis, table.pooled.get(row), y + len(table.pairs) / 2 * step, looks[-1])
         if y:
             axis.axhline(y - 0.5, color="0.85", linewidth=0.6)
     names = [f"{row} − {table.entries[row, table.pairs[0]].control}" for row in rows]
@@ -137,17 +142,18 @@ def differences_figure(results):
     axis.grid(axis="x")
     axis.grid(visible=False, axis="y")
     axis.set_xlabel("difference in top-1 accuracy (percentage points)")
-    figure.legend(loc="outside lower center", ncols=len(table.pairs) + 1, fontsize="small")
+    names = [*map(arrow, table.pairs), *(["all pairs"] if table.pooled else [])]
+    legend(figure, names, [{"linestyle": "none", **look} for look in looks], columns=4)
     entitle(figure, table, "difference to the control, 95 % t-intervals")
     return figure
 
 
-def _interval(axis, interval, y, marker, colour, label):
+def _interval(axis, interval, y, look):
     if interval is None or not interval.n:
         return
     if interval.n > 1:
-        axis.plot([interval.low, interval.high], [y, y], color=colour, linewidth=1.4)
-    axis.plot(interval.mean, y, marker, color=colour, markersize=5, label=label, linestyle="none")
+        axis.plot([interval.low, interval.high], [y, y], color=look["color"], linewidth=1.4)
+    axis.plot(interval.mean, y, markersize=5, linestyle="none", **look)
 
 
 def curves_figure(results):
@@ -163,7 +169,7 @@ def curves_figure(results):
             for axis, name in zip(axes[:, column], ("test_top1", "test_loss_ce"), strict=True):
                 values = pd.concat([frame[name] for frame in frames], axis=1)
                 shown = look(number)
-                axis.plot(values.index, values.mean(axis=1), linewidth=1.4, label=row if not column else None, **shown)
+                axis.plot(values.index, values.mean(axis=1), linewidth=1.4, **shown)
                 axis.fill_between(
                     values.index, values.min(axis=1), values.max(axis=1), color=shown["color"], alpha=0.12, linewidth=0
                 )
@@ -174,10 +180,7 @@ def curves_figure(results):
     axes[0, 0].set_ylabel("test top-1 (%)")
     axes[1, 0].set_ylabel("test cross entropy (nats)")
     axes[1, 0].set_yscale("log")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(5, len(rows)), fontsize="small", handlelength=3.5
-    )
+    legend(figure, rows, [look(number) for number in range(len(rows))])
     entitle(figure, table, "learning curves, mean and range over seeds")
     return figure
 
@@ -209,7 +212,7 @@ def scale_figure(results):
             centres = (edges[:-1] + edges[1:])[there] / 2
             size = max(1.0, 3.2 - number)  # lines that coincide are all seen
             mark = {"marker": MARKERS[number % len(MARKERS)], "markersize": 2.5 + size, "linewidth": size}
-            axis.plot(centres, factor[there] / share[there], label=row, zorder=3, **mark, **look(number))
+            axis.plot(centres, factor[there] / share[there], zorder=3, **mark, **look(number))
         behind.set_ylim(0, 1)
         behind.grid(visible=False)
         behind.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -224,10 +227,7 @@ def scale_figure(results):
             behind.set_yticklabels([])
     axes[0, 0].set_ylabel("mean factor of the gradient (lines)")
     axes[0, 0].set_xlim(0, 1)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(4, len(rows)), fontsize="small", handlelength=3.5
-    )
+    legend(figure, rows, [{"marker": MARKERS[n % len(MARKERS)], **look(n)} for n in range(len(rows))])
     entitle(figure, table, "GKD's factor where it acted")
     return figure
 
@@ -259,9 +259,8 @@ def gradients_figure(results):
             axis.set_ylabel(f"{arrow(pair)}\n{kind}", fontsize="x-small")
     for axis in axes[-1]:
         axis.set_xlabel("epoch", fontsize="small")
-    handles = [axes[0, 0].plot([], [], color=colour, marker=mark, markersize=3)[0] for colour, mark in _rank_looks(6)]
     names = ["target", *(f"other {i}" for i in range(1, 6))]
-    figure.legend(handles, names, loc="outside lower center", ncols=6, fontsize="small")
+    legend(figure, names, [{"color": colour, "marker": mark} for colour, mark in _rank_looks(6)], columns=6)
     entitle(figure, table, "gradient of the distillation loss at the student's logits")
     return figure
 

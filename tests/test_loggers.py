@@ -1,0 +1,82 @@
+"""TensorBoard and Weights & Biases: off by default, refused where not installed, fed with every epoch."""
+
+import json
+import sys
+
+import pytest
+
+from distillbench import loggers
+from distillbench.cli import main
+from distillbench.config.suite import load_suite
+from distillbench.files import to_json
+
+STANDS_IN = """\
+import json, pathlib
+calls = pathlib.Path(__file__).with_name("calls.jsonl")
+def note(*entry):
+    with open(calls, "a") as file:
+        file.write(json.dumps(entry) + "\\n")
+class Run:
+    def log(self, row, step):
+        note("log", row, step)
+    def finish(self):
+        note("finish")
+def init(**options):
+    note("init", options)
+    return Run()
+"""
+SUITE = """\
+dataset: digits
+seeds: [0]
+base: {{{log}SOLVER: {{EPOCHS: 2, BATCH_SIZE: 300, LR_DECAY_STAGES: [1]}}}}
+pairs: [{{teacher: resnet8, student: resnet8}}]
+methods: {{NONE: {{DISTILLER.TYPE: NONE}}}}
+"""
+
+
+@pytest.fixture
+def wandb(tmp_path, monkeypatch):
+    """A module `wandb` that writes down its calls; returns the file."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/wandb.py").write_text(STANDS_IN)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    yield tmp_path / "modules/calls.jsonl"
+    sys.modules.pop("wandb", None)
+
+
+def suite(folder, log=""):
+    (folder / "params").mkdir(exist_ok=True)
+    (folder / "params/logged.yaml").write_text(SUITE.format(log=log))
+    return load_suite("logged", folder)
+
+
+def test_asking_for_a_logger_changes_no_run(tmp_path):
+    plain, logged = suite(tmp_path), suite(tmp_path, "LOG: {WANDB: true, TENSORBOARD: true}, ")
+    assert plain.runs.keys() == logged.runs.keys()
+    run = next(iter(plain.runs))
+    assert plain.loggers(run) == [] and logged.loggers(run) == ["tensorboard", "wandb"]
+
+
+def test_a_logger_that_is_not_installed_is_refused_before_training_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loggers, "find_spec", lambda package: None)
+    monkeypatch.chdir(tmp_path)
+    specification = next(iter(suite(tmp_path).runs.values()))
+    (tmp_path / "spec.json").write_text(to_json(specification.as_file()))
+    assert main(["train", "--spec", "spec.json", "--out", "out", "--log", "wandb"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "LOG.WANDB" in lines[0] and "pip install wandb" in lines[0]
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.work").exists()
+
+
+def test_every_epoch_is_logged_as_history_has_it(tmp_path, wandb, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    specification = next(iter(suite(tmp_path).runs.values()))
+    (tmp_path / "spec.json").write_text(to_json(specification.as_file()))
+    assert main(["data", "digits"]) == 0
+    assert main(["train", "--spec", "spec.json", "--out", "out", "--device", "cpu", "--log", "wandb"]) == 0
+    first, *logged, last = [json.loads(line) for line in wandb.read_text().splitlines()]
+    assert first[0] == "init" and first[1]["config"] == specification.data and last == ["finish"]
+    assert [step for _, _, step in logged] == [1, 2]
+    header, *lines = (tmp_path / "out/history.csv").read_text().splitlines()
+    assert [list(map(str, row.values())) for _, row, _ in logged] == [line.split(",") for line in lines]
+    assert list(logged[0][1]) == header.split(",")

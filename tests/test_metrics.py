@@ -1,0 +1,108 @@
+"""Metrics of predictions, against independent formulations."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import log_softmax, softmax
+from sklearn.metrics import brier_score_loss, log_loss, top_k_accuracy_score
+
+from distillbench.cli import main
+from distillbench.engine.run import train
+from distillbench.errors import UserError
+from distillbench.evaluation import CHECKPOINTS, evaluation_directory
+from distillbench.evaluation.metrics import METRICS, METRICS_TO_TEACHER, write_metrics
+from distillbench.evaluation.predictions import predict
+from distillbench.reporting.collect import COSTS, collect
+from distillbench.reporting.details import COLUMNS
+from distillbench.store import Store
+
+DRAWS = np.random.default_rng(0)
+LOGITS, TEACHER, TARGETS = DRAWS.normal(0, 2, (400, 10)), DRAWS.normal(0, 3, (400, 10)), DRAWS.integers(0, 10, 400)
+
+
+def test_accuracy_likelihood_and_brier_score_are_scikit_learns():
+    probabilities = softmax(LOGITS, axis=1)
+    assert METRICS["top1"](LOGITS, TARGETS) == pytest.approx(100 * top_k_accuracy_score(TARGETS, LOGITS, k=1))
+    assert METRICS["top5"](LOGITS, TARGETS) == pytest.approx(100 * top_k_accuracy_score(TARGETS, LOGITS, k=5))
+    assert METRICS["nll"](LOGITS, TARGETS) == pytest.approx(log_loss(TARGETS, probabilities))
+    each = [brier_score_loss(c == TARGETS, probabilities[:, c]) for c in range(10)]
+    assert METRICS["brier"](LOGITS, TARGETS) == pytest.approx(sum(each))
+
+
+def test_calibration_error_is_the_weighted_gap_of_fifteen_equal_bins():
+    probabilities = softmax(LOGITS, axis=1)
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == TARGETS
+    expected = 0.0
+    for i in range(15):
+        inside = (confidence > i / 15) & (confidence <= (i + 1) / 15)
+        if inside.any():
+            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    assert METRICS["ece"](LOGITS, TARGETS) == pytest.approx(100 * expected)
+    certain = np.where(np.arange(10) == TARGETS[:, None], 1000.0, 0.0)
+    assert METRICS["ece"](certain, TARGETS) == METRICS["brier"](certain, TARGETS) == 0
+
+
+def test_likeness_to_the_teacher():
+    kl = (softmax(TEACHER, axis=1) * (log_softmax(TEACHER, axis=1) - log_softmax(LOGITS, axis=1))).sum(axis=1).mean()
+    assert METRICS_TO_TEACHER["kl_to_teacher"](LOGITS, TARGETS, TEACHER) == pytest.approx(kl)
+    same = 100 * np.mean([a.argmax() == b.argmax() for a, b in zip(LOGITS, TEACHER, strict=True)])
+    assert METRICS_TO_TEACHER["agreement"](LOGITS, TARGETS, TEACHER) == pytest.approx(same)
+    assert METRICS_TO_TEACHER["agreement"](LOGITS, TARGETS, LOGITS + 7) == 100
+    assert METRICS_TO_TEACHER["kl_to_teacher"](LOGITS, TARGETS, LOGITS + 7) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, images, specify):
+    """A store with a teacher and its student, both trained and predicted."""
+    store = Store(tmp_path_factory.mktemp("trained"))
+    teacher = specify(seed=7)
+    taught = {"kind": "run", "id": teacher.id, "checkpoint": "last"}
+    student = specify(teacher=taught, **{"DISTILLER.TYPE": "KD"})
+    for run in (teacher, student):
+        train(run, images, store.run(run.id), store.work(run.id), store.runs, device="cpu", report=lambda line: None)
+        for checkpoint in CHECKPOINTS:
+            predict(store.run(run.id), checkpoint, images, device="cpu")
+            write_metrics(store, run.id, checkpoint)
+    return store, teacher.id, student.id
+
+
+def test_a_student_is_compared_with_the_checkpoint_that_taught_it(trained):
+    store, teacher, student = trained
+    with np.load(evaluation_directory(store.run(teacher), "last") / "predictions.npz") as archive:
+        soft = archive["logits"].astype(float)
+    with np.load(evaluation_directory(store.run(student), "best") / "predictions.npz") as archive:
+        logits, targets = archive["logits"].astype(float), archive["targets"]
+    found = {entry["metric"]: entry["value"] for entry in store.metrics(student, "best")}
+    assert found["agreement"] == METRICS_TO_TEACHER["agreement"](logits, targets, soft)
+    assert found["kl_to_teacher"] == METRICS_TO_TEACHER["kl_to_teacher"](logits, targets, soft)
+    assert not set(METRICS_TO_TEACHER) & {entry["metric"] for entry in store.metrics(teacher, "last")}
+
+
+def test_every_metric_and_cost_has_a_column_in_the_details(trained):
+    store, teacher, student = trained
+    index = pd.DataFrame({"run": [teacher, student]})
+    metrics, costs = collect(index, store)
+    assert set(metrics["metric"]) | set(COSTS) == set(COLUMNS)
+    assert costs["parameters"].tolist() == [78042, 78042] and (costs[COSTS] > 0).all().all()
+
+
+def test_missing_predictions_of_the_teacher_are_one_line(trained, tmp_path, capsys, monkeypatch):
+    store, teacher, student = trained
+    shutil.copytree(store.results, tmp_path / "results")
+    path = evaluation_directory(Store(tmp_path).run(teacher), "last") / "predictions.npz"
+    path.unlink()
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", student, "--stage", "metrics"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and teacher in lines[0] and "distillbench evaluate" in lines[0]
+
+
+def test_predictions_for_other_images_are_not_compared(trained, tmp_path, images):
+    store, teacher, student = trained
+    shutil.copytree(store.results, tmp_path / "results")
+    fewer = images._replace(test_images=images.test_images[:50], test_labels=images.test_labels[:50])
+    predict(Store(tmp_path).run(teacher), "last", fewer, device="cpu")
+    with pytest.raises(UserError, match="predictions for other images"):
+        write_metrics(Store(tmp_path), student, "last")
