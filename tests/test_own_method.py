@@ -1,12 +1,13 @@
 """A method in a file of the user's own: the tutorial's commands, and what goes wrong with such files."""
 
+import json
 import re
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from test_workflow import new_project, succeeded
+from project import new_project, succeeded
 
 from distillbench import contract
 from distillbench.cli import main
@@ -58,6 +59,8 @@ def test_the_tutorial_does_what_it_says(tmp_path):
     table = succeeded(project.call(sys.executable, "-m", *tables))
     assert re.search(r"^\| SoftKD +\| .* \(2/2\) .* vs KD", table, re.MULTILINE)
     assert re.search(r"^\| SoftKD\+GKD +\| .* \(2/2\) .* vs SoftKD", table, re.MULTILINE)
+    records = [json.loads(path.read_text())["source"] for path in project.path.glob("results/runs/**/record.json")]
+    assert [source["method_source"] for source in records if source["row"] == "SoftKD"] == [PYTHON, PYTHON]
 
     edited(project.path, "return (right * each).mean()", "return (right * each).sum() / right.sum().clamp(min=1)")
     plan_again = succeeded(project.call(sys.executable, "-m", *plan))

@@ -228,6 +228,7 @@ def train(spec, out, work, device, save_seconds, log):
     specification, source = read_specification(spec), read_json(spec).get("source")
     if source and source.get("method_file"):
         method_files.use([source["method_file"]])
+        source = {**source, "method_source": Path(source["method_file"]).read_text(encoding="utf-8")}
     name = specification["dataset"]["name"]
     store = Store()
     write, close = open_loggers(log, specification, store.results / "logs" / "tensorboard")
