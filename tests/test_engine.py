@@ -1,5 +1,6 @@
 """The engine: its arithmetic against a plain loop, exact resumption, and what must never happen inside a step."""
 
+import copy
 import csv
 import os
 import signal
@@ -15,6 +16,7 @@ from torchvision.transforms import functional as transforms
 
 from distillbench import contract
 from distillbench.config import components, method_files
+from distillbench.config.specification import Specification
 from distillbench.engine.feed import Resident, epoch_plan, fetch
 from distillbench.engine.learner import Learner
 from distillbench.engine.run import learning_rate, put_images, train
@@ -98,7 +100,7 @@ def test_fifty_float64_steps_equal_a_plain_independent_loop(specify, images):
 def test_gradient_scaling_leaves_values_and_the_targets_gradient_alone():
     z = torch.randn(6, 10, generator=generator(0, "a")).requires_grad_()
     teacher, target = 3 * torch.randn(6, 10, generator=generator(0, "b")), torch.arange(6)
-    parameters = {"K": 0.6, "SCALE": 2.0, "CENTRE": "batch_mean", "TEMPERATURE": "loss", "TARGET": "label"}
+    parameters = {name: key.default for name, key in GradientScaling.keys.items()}
     scaled = GradientScaling(parameters, temperature=4.0)(z, teacher, target)
     assert torch.equal(scaled, z)
     (gradient,) = torch.autograd.grad(scaled.sum(), z)
@@ -141,6 +143,14 @@ def test_the_controls_of_gkd_change_one_thing_each(scale):
     torch.testing.assert_close(inverted[~kept].view(8, 9)[:, 0], scale - s)
     torch.testing.assert_close(mean[~kept], s.mean().expand(72))
     torch.testing.assert_close(everywhere, s[:, None].expand(8, 10))
+
+
+def test_a_specification_from_before_a_key_existed_is_trained_as_it_was_then(specify):
+    specification = specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD", "GKD.K": 0.5})
+    older = Specification(copy.deepcopy(specification.data))
+    del older.data["gradient_scaling"]["parameters"]["FACTORS"]
+    assert older.id == specification.id
+    assert Learner(older, 300, build_network("resnet8", 10)).method.scaling.control == "confidence"
 
 
 def test_crops_and_flips_are_torchvisions(images):

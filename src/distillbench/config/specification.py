@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 import rfc8785
 
 from distillbench.config import components
+from distillbench.config.keys import UNSET
 from distillbench.config.schema import SCHEMA
 from distillbench.errors import UserError
 from distillbench.files import read_json
@@ -78,6 +79,14 @@ class Specification:
         """The id of the run that made the teacher, or None."""
         teacher = self["teacher"]
         return teacher["id"] if teacher and teacher["kind"] == "run" else None
+
+    def parameters(self, part):
+        """The hyper-parameters of "method", "gradient_scaling" or "trainer"; those that did not exist when the
+        specification was written have the value that stands for what was done then.
+        """
+        keys = _declared_keys(self.data)[part]
+        neutral = {name: key.neutral for name, key in keys.items() if key.neutral != UNSET}
+        return {**neutral, **self[part]["parameters"]}
 
     def as_file(self):
         """The content of spec.json."""

@@ -25,11 +25,11 @@ def build_method(specification, context):
         where = declared.get("file", "the package")
         raise UserError(f"{where}: {name} is not as it was when {specification.id} was planned; plan the suite again")
     implementation = method_class(name)
-    hyperparameters = specification["method"]["parameters"]
+    hyperparameters = specification.parameters("method")
     if not specification["gradient_scaling"]:
         return implementation(hyperparameters, context)
     temperature = hyperparameters[declared["temperature"]]
-    scaling = GradientScaling(specification["gradient_scaling"]["parameters"], temperature)
+    scaling = GradientScaling(specification.parameters("gradient_scaling"), temperature)
     return implementation(hyperparameters, context, scaling)
 
 
