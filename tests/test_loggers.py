@@ -22,7 +22,7 @@ class Run:
     def finish(self):
         note("finish")
 def init(**options):
-    note("init", options)
+    note("init", {**options, "dir": str(options["dir"])})
     return Run()
 """
 SUITE = """\
@@ -76,6 +76,7 @@ def test_every_epoch_is_logged_as_history_has_it(tmp_path, wandb, monkeypatch):
     assert main(["train", "--spec", "spec.json", "--out", "out", "--device", "cpu", "--log", "wandb"]) == 0
     first, *logged, last = [json.loads(line) for line in wandb.read_text().splitlines()]
     assert first[0] == "init" and first[1]["config"] == specification.data and last == ["finish"]
+    assert first[1]["dir"] == "results/logs"  # which git ignores
     assert [step for _, _, step in logged] == [1, 2]
     header, *lines = (tmp_path / "out/history.csv").read_text().splitlines()
     assert [list(map(str, row.values())) for _, row, _ in logged] == [line.split(",") for line in lines]

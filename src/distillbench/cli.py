@@ -231,7 +231,7 @@ def train(spec, out, work, device, save_seconds, log):
         source = {**source, "method_source": Path(source["method_file"]).read_text(encoding="utf-8")}
     name = specification["dataset"]["name"]
     store = Store()
-    write, close = open_loggers(log, specification, store.results / "logs" / "tensorboard")
+    write, close = open_loggers(log, specification, store.results / "logs")
     images = datasets.load(name, datasets.data_path(name))
     print(f"{specification.id} -> {out}", flush=True)
     train_run(

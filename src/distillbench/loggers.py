@@ -25,7 +25,7 @@ def require(packages):
 def open_loggers(packages, specification, folder):
     """A function that logs a line of history.csv to each package, and one that closes them.
 
-    folder: where TensorBoard's files go; Weights & Biases goes where its own settings say (WANDB_MODE, WANDB_DIR).
+    folder: for the files of both. Weights & Biases heeds its own settings (WANDB_MODE, WANDB_ENTITY, ...).
     """
     require(packages)
     opened = [OPEN[package](specification, Path(folder)) for package in packages]
@@ -44,7 +44,7 @@ def open_loggers(packages, specification, folder):
 def _tensorboard(specification, folder):
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(folder / specification.id)
+    writer = SummaryWriter(folder / "tensorboard" / specification.id)
 
     def write(row):
         for name, value in row.items():
@@ -56,12 +56,14 @@ def _tensorboard(specification, folder):
 def _wandb(specification, folder):
     import wandb
 
+    folder.mkdir(parents=True, exist_ok=True)
     run = wandb.init(
         project="distillbench",
         id=specification.digest[:12],
         name=specification.id,
         config=specification.data,
         resume="allow",
+        dir=folder,
     )
     return lambda row: run.log(row, step=row["epoch"]), run.finish
 
