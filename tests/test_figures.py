@@ -96,9 +96,10 @@ def test_curves_show_means_over_seeds_and_decays(results):
     for column, pair in enumerate(PAIRS):
         for row in ("NONE", "KD", "KD+GKD"):
             frames = [results.histories[run] for run in runs(results, row, pair)]
-            for axis, name in ((axes[column], "test_top1"), (axes[2 + column], "test_loss_ce")):
-                mean = np.mean([frame[name] for frame in frames], axis=0)
-                assert shown(axis, np.column_stack([range(1, 7), mean]))
+            error = 100 - np.mean([frame["test_top1"] for frame in frames], axis=0)
+            loss = np.mean([frame["test_loss_ce"] for frame in frames], axis=0)
+            assert shown(axes[column], np.column_stack([range(1, 7), error]))
+            assert shown(axes[2 + column], np.column_stack([range(1, 7), loss]))
         assert any((line[:, 0] == 3.5).all() for line in lines(axes[column]))
 
 

@@ -28,8 +28,8 @@ CAPTIONS = {  # by the figure's file; the report page and the paper folder show 
         " interval that contains zero shows no difference. Intervals are not corrected for the number of rows."
     ),
     "curves": (
-        "Learning curves: top-1 accuracy and cross entropy on the test split after each epoch, mean over seeds; bands"
-        " reach from the lowest to the highest seed. Dotted verticals are decays of the learning rate."
+        "Learning curves: error (100 - top-1 accuracy) and cross entropy on the test split after each epoch, mean over"
+        " seeds; bands reach from the lowest to the highest seed. Dotted verticals are decays of the learning rate."
     ),
     "scale": (
         "GKD's factor over the teacher's confidence (its largest softened probability) as both occurred in training:"
@@ -157,7 +157,7 @@ def _interval(axis, interval, y, look):
 
 
 def curves_figure(results):
-    """A column a pair: test accuracy above, test cross entropy below; a line a row."""
+    """A column a pair: test error above, test cross entropy below, both logarithmic; a line a row."""
     table = results.table
     rows = [row for row in table.rows if row != "Teacher"]
     figure, axes = panels(2, len(table.pairs), 3.4, 2.2, sharex=True, sharey="row")
@@ -166,8 +166,9 @@ def curves_figure(results):
             frames = _frames(results, row, pair)
             if not frames:
                 continue
-            for axis, name in zip(axes[:, column], ("test_top1", "test_loss_ce"), strict=True):
-                values = pd.concat([frame[name] for frame in frames], axis=1)
+            errors, losses = [100 - frame["test_top1"] for frame in frames], [frame["test_loss_ce"] for frame in frames]
+            for axis, curves in zip(axes[:, column], (errors, losses), strict=True):
+                values = pd.concat(curves, axis=1)
                 shown = look(number)
                 axis.plot(values.index, values.mean(axis=1), linewidth=1.4, **shown)
                 axis.fill_between(
@@ -177,12 +178,21 @@ def curves_figure(results):
                 _decays(axis, frames[0]["lr"])
         axes[0, column].set_title(arrow(pair), fontsize="medium")
         axes[1, column].set_xlabel("epoch")
-    axes[0, 0].set_ylabel("test top-1 (%)")
+    axes[0, 0].set_ylabel("test error (%)")
     axes[1, 0].set_ylabel("test cross entropy (nats)")
-    axes[1, 0].set_yscale("log")
+    for axis in axes[:, 0]:
+        _log_scale(axis)
     legend(figure, rows, [look(number) for number in range(len(rows))])
     entitle(figure, table, "learning curves, mean and range over seeds")
     return figure
+
+
+def _log_scale(axis):
+    """A logarithmic axis with plain numbers on it, also where it spans less than a decade."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _decays(axis, rates):
@@ -247,10 +257,7 @@ def gradients_figure(results):
                 for axis, kind in ((signed, "kd_gradient"), (absolute, "kd_gradient_abs")):
                     _gradient_lines(axis, _gradient(results, name, pair, kind) if name else None, dashes, width)
             signed.axhline(0, color="0.2", linewidth=0.7)
-            absolute.set_yscale("log")
-            absolute.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            absolute.yaxis.set_major_formatter("{x:g}")
-            absolute.yaxis.set_minor_formatter(NullFormatter())
+            _log_scale(absolute)
             title = f"{row}  (dashes: {control})" if control in observed else row
             signed.set_title(title if not line else "", fontsize="small")
             for axis in (signed, absolute):
