@@ -54,6 +54,10 @@ def finish(store, run, weight=1.0, correct=50):
         "modified": ["src/distillbench/cli.py"],
         "versions": {"torch": "2.0"},
         "device": "a device",
+        "threads": 1,
+        "platform": "a platform",
+        "seconds": 10.0,
+        "images_per_second": 50.0,
     }
     write_atomically(directory / "spec.json", to_json(specification.as_file()))
     for checkpoint in CHECKPOINTS:

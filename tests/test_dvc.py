@@ -151,13 +151,45 @@ def test_a_run_recorded_after_a_partial_pull_takes_no_checkpoint_out(pushed, tmp
     assert contents(other, "results/runs") == contents(pushed, "results/runs") | {new: b"{}"}
 
 
-def add_run(project, name):
+def add_run(project, name, content=b"{}"):
     """Something new to record; what is in it does not matter to DVC."""
     path = project.path / "results/runs/digits/resnet8/none" / name / "spec.json"
     path.parent.mkdir()
-    path.write_text("{}")
-    succeeded(project.call("python", "-m", "distillbench", "record"))
+    path.write_bytes(content)
+    succeeded(record(project))
     return path.relative_to(project.path)
+
+
+def record(project):
+    return project.call("python", "-m", "distillbench", "record")
+
+
+def test_a_new_file_with_the_bytes_of_one_that_is_not_here_takes_none_out(pushed, tmp_path):
+    other = clone(pushed, tmp_path / "clone")
+    pull(other, "all but checkpoints")
+    bytes_of_weights = next(
+        content for path, content in contents(pushed, "results/runs").items() if path.suffix == ".pt"
+    )
+    new = add_run(other, "s7-0123456789ab", bytes_of_weights)
+    other.dvc("push")
+    other.dvc("pull")
+    assert contents(other, "results/runs") == contents(pushed, "results/runs") | {new: bytes_of_weights}
+
+
+def test_a_record_in_a_remote_that_cannot_be_read_is_not_replaced(pushed, tmp_path):
+    other = clone(pushed, tmp_path / "clone")
+    before = runs_file(other)
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    path = other.path / "results/runs/digits/resnet8/none/s7-0123456789ab/spec.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    result = record(other)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "dvc fetch" in result.stderr
+    assert runs_file(other) == before
+    other.dvc("remote", "remove", "store")
+    result = record(other)
+    assert result.returncode == 0 and "begins anew" in result.stderr
+    assert runs_file(other)["nfiles"] == 1
 
 
 def test_metrics_and_plots_are_compared_with_a_commit(project):

@@ -333,8 +333,10 @@ def test_the_cost_of_a_network_is_what_torch_counts():
         assert network_cost(network, 32) == (parameters, counter.get_total_flops() // 2), name
 
 
-def test_what_a_logit_method_observes_is_the_gradient_of_its_weighted_loss(specify, images):
-    keys = {"DISTILLER.TYPE": "KD", "KD.LOSS.KD_WEIGHT": 2, "KD.WARMUP": 4, "GKD": {}, "SOLVER.PRECISION": "fp64"}
+@pytest.mark.parametrize("temperature", [4, 1])
+def test_what_a_logit_method_observes_is_the_gradient_of_its_weighted_loss(specify, images, temperature):
+    keys = {"DISTILLER.TYPE": "KD", "KD.LOSS.KD_WEIGHT": 2, "KD.WARMUP": 4, "SOLVER.PRECISION": "fp64"}
+    keys["GKD.TEMPERATURE"] = temperature
     specification = specify(teacher=TEACHER, **keys)
     learner = Learner(specification, 300, build_network("resnet8", 10))
     learner.set_epoch(1, 0.05)
@@ -345,7 +347,7 @@ def test_what_a_logit_method_observes_is_the_gradient_of_its_weighted_loss(speci
     z, soft, y = students.logits.detach().requires_grad_(), teachers.logits / 4, batch.target
     loss = 2 * 0.25 * 16 * (soft.softmax(1) * (soft.log_softmax(1) - (z / 4).log_softmax(1))).sum(1)  # of each sample
     (gradient,) = torch.autograd.grad(loss.sum(), z)
-    confidence = soft.softmax(1).max(1).values
+    confidence = (teachers.logits / temperature).softmax(1).max(1).values
     factor = 2 * torch.sigmoid(0.6 * (confidence - confidence.mean()))
     signed, counts, factors = torch.zeros(6).double(), [0] * 20, [0.0] * 20
     for n in range(40):
@@ -358,6 +360,14 @@ def test_what_a_logit_method_observes_is_the_gradient_of_its_weighted_loss(speci
     torch.testing.assert_close(observed["kd_gradient"], signed, rtol=1e-9, atol=1e-12)
     assert (observed["kd_gradient_abs"] >= observed["kd_gradient"].abs()).all()
     assert observed["confidence"].tolist() == counts and observed["factor"].tolist() == pytest.approx(factors)
+
+
+def test_an_observation_with_the_name_of_a_metric_is_refused(specify, images, monkeypatch):
+    learner = Learner(specify(), 300)
+    monkeypatch.setattr(learner.method, "observations", lambda *arguments: {"images": torch.ones(1)})
+    training, _ = put_images(specify(), images, torch.device("cpu"))
+    with pytest.raises(UserError, match="observation is called images"):
+        learner.step(fetch(training, epoch_plan(0, 1, 300, 1, DIGITS["augmentation"]), 0, 40), {})
 
 
 def test_observations_reach_the_history_and_change_nothing(specify, images, tmp_path, monkeypatch):
@@ -375,15 +385,6 @@ def test_observations_reach_the_history_and_change_nothing(specify, images, tmp_
     monkeypatch.setattr(LogitMethod, "observations", lambda *arguments: {})
     train(specification, images, tmp_path / "b", tmp_path / "wb", tmp_path, device="cpu", report=quiet)
     assert (tmp_path / "a/model.last.pt").read_bytes() == (tmp_path / "b/model.last.pt").read_bytes()
-
-
-@pytest.mark.parametrize(("momentum", "delta"), [(0.9, 0.1), (0.9, 0.2), (0.05, 0.1)])
-def test_dot_refuses_momenta_outside_its_range_in_one_line(specify, images, tmp_path, momentum, delta):
-    keys = {"DISTILLER.TYPE": "KD", "SOLVER.TRAINER": "dot", "SOLVER.DOT.DELTA": delta, "SOLVER.MOMENTUM": momentum}
-    specification = specify(teacher=TEACHER, **keys)
-    with pytest.raises(UserError, match=r"SOLVER\.DOT\.DELTA .* it must be") as error:
-        Learner(specification, 300, build_network("resnet8", 10))
-    assert "\n" not in str(error.value)
 
 
 def test_the_weights_that_dot_implies_are_those_of_its_control():

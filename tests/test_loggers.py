@@ -81,3 +81,30 @@ def test_every_epoch_is_logged_as_history_has_it(tmp_path, wandb, monkeypatch):
     header, *lines = (tmp_path / "out/history.csv").read_text().splitlines()
     assert [list(map(str, row.values())) for _, row, _ in logged] == [line.split(",") for line in lines]
     assert list(logged[0][1]) == header.split(",")
+
+
+@pytest.mark.parametrize("keys, code", [("LR: 1.0e+30", 1), ("LR: 0.05", 0)], ids=["fails", "ends"])
+def test_a_logger_is_closed_however_a_run_ends(tmp_path, wandb, monkeypatch, keys, code):
+    monkeypatch.chdir(tmp_path)
+    suite(tmp_path)
+    edited = (tmp_path / "params/logged.yaml").read_text().replace("EPOCHS: 2", f"EPOCHS: 2, {keys}")
+    (tmp_path / "params/logged.yaml").write_text(edited)
+    specification = next(iter(load_suite("logged", tmp_path).runs.values()))
+    (tmp_path / "spec.json").write_text(to_json(specification.as_file()))
+    assert main(["data", "digits"]) == 0
+    command = ["train", "--spec", "spec.json", "--out", "out", "--device", "cpu", "--log", "wandb"]
+    assert main(command) == code
+    assert json.loads(wandb.read_text().splitlines()[-1]) == ["finish"]
+    calls = wandb.read_text()
+    assert code or (main(command) == 0 and wandb.read_text() == calls), "a finished run opens no logger"
+
+
+def test_a_logger_that_cannot_be_opened_is_one_line(tmp_path, wandb, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "modules/wandb.py").write_text("def init(**options):\n    raise OSError('no login')\n")
+    specification = next(iter(suite(tmp_path).runs.values()))
+    (tmp_path / "spec.json").write_text(to_json(specification.as_file()))
+    assert main(["data", "digits"]) == 0
+    assert main(["train", "--spec", "spec.json", "--out", "out", "--log", "wandb"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "LOG.WANDB" in lines[0] and "no login" in lines[0]

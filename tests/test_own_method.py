@@ -81,6 +81,37 @@ def test_only_what_the_code_does_is_in_the_digest(own):
     assert not runs_of("SoftKD+GKD") & runs_of("SoftKD")
 
 
+def test_only_the_reference_itself_is_left_out_of_the_digest(own):
+    edited(own, "        right = ", "        bibtex = 1\n        right = bibtex * ")
+    before = runs_of("SoftKD")
+    edited(own, "bibtex = 1", "bibtex = 2")
+    assert not runs_of("SoftKD") & before
+
+
+def test_a_file_that_moved_is_found_where_it_is_now(own):
+    assert main(["plan", "mine"]) == 0
+    before = runs_of("SoftKD")
+    (own / FILE).rename(own / "elsewhere.py")
+    (own / "params/mine.yaml").write_text(SUITE.replace(FILE, "elsewhere.py"))
+    assert main(["plan", "mine"]) == 0 and runs_of("SoftKD") == before
+    for run in before:
+        assert json.loads((own / f"results/specs/{run}.json").read_text())["source"]["method_file"] == "elsewhere.py"
+
+
+def test_a_logit_method_with_other_losses_observes_nothing(own, capsys):
+    edited(
+        own,
+        "    def distillation_loss",
+        "    def losses(self, student, teacher, batch, schedule):\n"
+        '        own = {"ce": F.cross_entropy(student.logits, batch.target)}\n'
+        '        return own | {"soft": self.distillation_loss(student.logits, teacher.logits, batch.target)}\n\n'
+        "    def distillation_loss",
+    )
+    method_files.use([FILE])
+    for rule in contract.RULES:
+        rule({"DISTILLER.TYPE": "SoftKD"})
+
+
 def test_an_edit_changes_no_run_of_another_method(own):
     before = runs_of("KD")
     edited(own, "* temperature**2", "* temperature**3")
@@ -111,10 +142,20 @@ def test_a_run_that_was_planned_before_an_edit_is_not_trained_with_the_edited_fi
         ('name = "SoftKD"', 'name = "Soft KD"', "letters, digits and _"),
         ('name = "SoftKD"', "title = 1", "declares no method"),
         ('("teacher_logits",)', 'tuple(["teacher_logits"])', "needs must be a literal"),
+        ('needs = ("teacher_logits",)', 'needs: tuple = ("teacher_logits",)', "needs must be a literal"),
+        ('needs = ("teacher_logits",)', 'needs = "teacher_logits"', "needs must be one of"),
+        ('needs = ("teacher_logits",)', 'needs = ("teacher",)', "needs must be one of"),
+        ('temperature = "TEMPERATURE"', 'temperature = "T"', "temperature must be the name of one of its keys"),
+        ("version = 1", "version = {1}", "version must be a positive integer"),
+        ("version = 1", 'version = 1\n    views = "2"', "views must be a positive integer"),
+        ("version = 1", "version = 1\n    bibtex = 3", "bibtex must be a text"),
+        ('Key(1.0, "weight of the cross entropy", minimum=0)', "1.0", "keys must be a mapping"),
+        ('Key(1.0, "weight of the cross entropy", minimum=0)', 'Key({1}, "")', "key CE_WEIGHT: the default must be"),
+        ("Key(1.0,", "Key(-1.0,", "key CE_WEIGHT: the default: -1.0 is out of range"),
+        ('"CE_WEIGHT": Key', '"WARMUP.X": Key', "no node of another key"),
         ("above=0", "abov=0", "Key(...)"),
         ("class SoftKD(LogitMethod):", "class SoftKD(LogitMethod:", "line 9"),
     ],
-    ids=["taken", "reserved", "spelling", "no name", "not literal", "no such Key", "syntax"],
 )
 def test_a_file_that_declares_badly_is_one_line(own, capsys, old, new, says):
     edited(own, old, new)
@@ -122,6 +163,12 @@ def test_a_file_that_declares_badly_is_one_line(own, capsys, old, new, says):
         assert main(command) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and FILE in lines[0] and says in lines[0]
+
+
+def test_a_declaration_outside_a_class_is_one_line(own, capsys):
+    (own / FILE).write_text('name = "SoftKD"\nversion = 1\n')
+    assert main(["check", FILE]) == 2
+    assert "declares no method" in capsys.readouterr().err
 
 
 def test_a_missing_file_is_one_line(own, capsys):

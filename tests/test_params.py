@@ -417,3 +417,15 @@ def test_a_scaled_row_without_a_control_is_pointed_out(tmp_path, extra, capsys, 
 def test_a_trainer_of_two_losses_is_refused_for_a_row_with_one(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(write(tmp_path, with_rows(NONE={"DISTILLER.TYPE": "NONE", "SOLVER.TRAINER": "dot"})))
     check_line(main(["plan", "bad"]), *capsys.readouterr(), "SOLVER.TRAINER dot", "use base")
+
+
+@pytest.mark.parametrize(("momentum", "delta"), [(0.9, 0.1), (0.9, 0.2), (0.05, 0.1), (0.95, None)])
+def test_dot_refuses_momenta_outside_their_range(tmp_path, capsys, monkeypatch, momentum, delta):
+    solver = {"TRAINER": "dot", "MOMENTUM": momentum} | ({"DOT": {"DELTA": delta}} if delta else {})
+    monkeypatch.chdir(write(tmp_path, with_rows(KD={"DISTILLER.TYPE": "KD", "SOLVER": solver})))
+    check_line(main(["plan", "bad"]), *capsys.readouterr(), "methods.KD: SOLVER.DOT.DELTA", f"is {momentum}")
+
+
+def test_a_seed_beyond_exact_numbers_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(write(tmp_path, changed(seeds=[2**70])))
+    check_line(main(["plan", "bad"]), *capsys.readouterr(), "seeds", "expected a list")

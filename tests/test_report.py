@@ -28,7 +28,7 @@ from distillbench.reporting.paper import MISSING, bibliography, macros, words, w
 from distillbench.reporting.tables import POOLED, build_table, grid, to_csv, to_markdown
 from distillbench.store import Store
 
-HOSTILE = ['<script>alert("1")<b> & 50%', "A_B#{$x^~\\", "A+B", "AB"]
+HOSTILE = ['<script>alert("1")<b> & 50%', "A_B#{$x^~\\", "A+B", "AB", "A|B"]
 PAIRS = ("resnet20-resnet8", "wrn_16_2-resnet8")
 PARAMS = """\
 dataset: digits  # <&>
@@ -72,7 +72,8 @@ class Suite:
         if not absent and not (self.store.run(run) / "record.json").exists():
             self.made += 1
             record = {
-                "run": run, "commit": commits[self.made % len(commits)], "modified": ["src/x.py"][: self.made % 2],
+                "run": run, "weights": {"last": "0" * 64, "best": "0" * 64}, "teacher_weights": None,
+                "commit": commits[self.made % len(commits)], "modified": ["src/x.py"][: self.made % 2],
                 "device": "x86_64 CPU", "threads": 1, "platform": "Linux", "seconds": 10.0, "images_per_second": 50.0,
                 "finished": f"2026-01-{self.made:02}T00:00:00+00:00", "versions": {"torch": "2", "numpy": "3"},
             }  # fmt: skip

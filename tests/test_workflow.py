@@ -174,11 +174,13 @@ def test_only_trains_a_part_with_the_teacher_that_it_needs(fresh):
     "config, yaml, says",
     [
         (["suite=smal"], "", "small"),
+        (["suite=7"], "", "suite=7"),
+        (["suite=small", "only=2019"], "", "only=2019"),
         (["suite=small", "only=KDD"], "", "only=KDD"),
         (["suit=small"], "", "suit"),
         (["suite=small"], "  KD2: {like: KD, KD.TEMPERATUR: 2}\n", "TEMPERATURE"),
     ],
-    ids=["suite", "only", "config key", "key in params"],
+    ids=["suite", "a number", "only a number", "only", "config key", "key in params"],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(fresh, config, yaml, says):
     fresh.add(yaml)

@@ -24,7 +24,7 @@ from distillbench.config.specification import RUN_ID, read_specification
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.files import read_json, sha256_of, to_json
-from distillbench.store import RUN_FILES
+from distillbench.store import RUN_FILES, read_record
 
 SCHEMA = 1
 MANIFEST, MAX_MANIFEST = "manifest.json", 2**26
@@ -72,7 +72,7 @@ def export_suite(suite, store, out, weights=True, root="."):
         files |= {f"runs/{run}/{name}": directory / name for name in names}
         runs[run] = {
             "specification": store.specification(run).digest,
-            "weights": read_json(directory / "record.json")["weights"],
+            "weights": read_record(directory / "record.json")["weights"],
         }
     if not runs:
         raise UserError(f"suite {suite.name}: no finished run here, nothing to export; `distillbench status` says more")
@@ -216,7 +216,7 @@ def _check_run(directory, run, entry):
     specification = read_specification(directory / "spec.json")
     if (specification.id, specification.digest) != (run, entry["specification"]):
         raise UserError(f"{directory}/spec.json: is the specification of {specification.id}")
-    record = read_json(directory / "record.json")
+    record = read_record(directory / "record.json")
     weights = record["weights"]
     digests = set(weights) == set(CHECKPOINTS) and all(re.fullmatch("[0-9a-f]{64}", w) for w in weights.values())
     if record["run"] != run or weights != entry["weights"] or not digests:
@@ -251,7 +251,7 @@ def _difference(here, there):
     """
     record = here / "record.json"
     if record.exists():
-        ours, theirs = (read_json(path)["weights"] for path in (record, there / "record.json"))
+        ours, theirs = (read_record(path)["weights"] for path in (record, there / "record.json"))
         for checkpoint in CHECKPOINTS:
             if ours[checkpoint] != theirs[checkpoint]:
                 return _digests(f"{checkpoint} weights", ours[checkpoint], theirs[checkpoint])
@@ -276,7 +276,10 @@ def _digests(what, ours, theirs):
 
 def _metrics(path):
     """{(split, checkpoint, metric): value}; a newer side may have more metrics."""
-    return {(e["split"], e["checkpoint"], e["metric"]): float(e["value"]) for e in read_json(path)["metrics"]}
+    try:
+        return {(e["split"], e["checkpoint"], e["metric"]): float(e["value"]) for e in read_json(path)["metrics"]}
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: not metrics of a run; remove the file and evaluate again") from None
 
 
 def _files(directory):

@@ -191,6 +191,9 @@ def main(arguments=None):
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a path that is a directory, or below a file; a full disk
+        print(f"distillbench: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 
@@ -222,7 +225,7 @@ def train(spec, out, work, device, save_seconds, log):
     from distillbench.config.specification import read_specification
     from distillbench.engine.run import train as train_run
     from distillbench.files import read_json
-    from distillbench.loggers import open_loggers
+    from distillbench.loggers import open_loggers, require
     from distillbench.store import Store
 
     specification, source = read_specification(spec), read_json(spec).get("source")
@@ -231,7 +234,7 @@ def train(spec, out, work, device, save_seconds, log):
         source = {**source, "method_source": Path(source["method_file"]).read_text(encoding="utf-8")}
     name = specification["dataset"]["name"]
     store = Store()
-    write, close = open_loggers(log, specification, store.results / "logs")
+    require(log)
     images = datasets.load(name, datasets.data_path(name))
     print(f"{specification.id} -> {out}", flush=True)
     train_run(
@@ -244,9 +247,8 @@ def train(spec, out, work, device, save_seconds, log):
         save_seconds=save_seconds,
         source=source,
         report=lambda line: print(line, flush=True),
-        log=write,
+        logger=lambda: open_loggers(log, specification, store.results / "logs"),
     )
-    close()
 
 
 def evaluate(run, stage, device):
@@ -402,15 +404,14 @@ def ls():
 
 def show(run):
     """Show everything that is known of a run."""
-    from distillbench.files import read_json, to_json
+    from distillbench.files import to_json
     from distillbench.store import Store
 
     store = Store()
     run_id = store.find(run)
     print(to_json(store.specification(run_id).as_file()), end="")
-    record = store.run(run_id) / "record.json"
-    if record.exists():
-        print(to_json({"record": read_json(record)}), end="")
+    if record := store.record(run_id):
+        print(to_json({"record": record}), end="")
     for checkpoint in ("last", "best"):
         for entry in store.metrics(run_id, checkpoint) or ():
             print(f"{checkpoint:5} {entry['split']} {entry['metric']:13} {entry['value']:.4f}")
@@ -510,7 +511,8 @@ def record():
     """Record the runs that are here in results/runs.dvc, beside those that it names already."""
     from distillbench.recording import record_runs
 
-    record_runs()
+    if notice := record_runs():
+        print(f"note: {notice}", file=sys.stderr)
 
 
 def check(file):

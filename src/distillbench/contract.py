@@ -56,7 +56,7 @@ def combinations(name):
         found[f"{name}+GKD"] = {"DISTILLER.TYPE": name, "GKD": {}}
     for trainer, values in components.trainers().items():
         if values["two_losses"] and declared["needs"]:
-            found[f"{name}+{trainer}"] = {"DISTILLER.TYPE": name, "SOLVER.TRAINER": trainer}
+            found |= {f"{label}+{trainer}": {**keys, "SOLVER.TRAINER": trainer} for label, keys in list(found.items())}
     return found
 
 

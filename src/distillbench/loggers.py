@@ -1,5 +1,6 @@
 """Experiment loggers beside history.csv, off by default: TensorBoard and Weights & Biases, one key each."""
 
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,23 +23,25 @@ def require(packages):
             )
 
 
+@contextmanager
 def open_loggers(packages, specification, folder):
-    """A function that logs a line of history.csv to each package, and one that closes them.
+    """A context with a function that logs a line of history.csv to each package; closed even if training fails.
 
     folder: for the files of both. Weights & Biases heeds its own settings (WANDB_MODE, WANDB_ENTITY, ...).
+    Raises UserError if one is not installed or cannot be opened (no login, say).
     """
     require(packages)
-    opened = [OPEN[package](specification, Path(folder)) for package in packages]
-
-    def log(row):
-        for write, _ in opened:
-            write(row)
-
-    def close():
-        for _, finish in opened:
-            finish()
-
-    return log, close
+    with ExitStack() as stack:
+        writers = []
+        for package in packages:
+            try:
+                write, close = OPEN[package](specification, Path(folder))
+            except Exception as error:  # whatever the package raises
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                raise UserError(f"{KEYS[package]} is true and {package} cannot be opened ({reason:.200})") from error
+            stack.callback(close)
+            writers.append(write)
+        yield lambda row: [write(row) for write in writers]
 
 
 def _tensorboard(specification, folder):

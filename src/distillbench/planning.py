@@ -1,7 +1,7 @@
 """Planning a suite: expand it and freeze what it consists of. Shared by the workflow's parsing and the command line."""
 
 from distillbench.config.suite import load_suite
-from distillbench.files import to_json, write_atomically
+from distillbench.files import read_json, to_json, write_atomically
 from distillbench.reporting.index import index_path, write_index
 from distillbench.store import Store
 
@@ -17,7 +17,12 @@ def plan_suite(name, only=None, root=".", write=True):
         sources = suite.sources()
         for run, specification in suite.runs.items():
             path = store.planned(run)
-            if not path.exists():
+            if not path.exists() or _method_file(path) != sources[run]["method_file"]:
                 write_atomically(path, to_json({**specification.as_file(), "source": sources[run]}))
         write_index(suite, index_path(name, root))
     return suite.only(only) if only else suite
+
+
+def _method_file(path):
+    """Where a planned run's own method was: the same source may have moved since, which makes no other run."""
+    return (read_json(path).get("source") or {}).get("method_file")

@@ -11,22 +11,33 @@ RUNS = "results/runs"
 
 
 def record_runs():
-    """Bring the runs that are here into results/runs.dvc.
+    """Bring the runs that are here into results/runs.dvc; returns a line where its earlier content is given up.
 
     `dvc commit` would take out what lies only in a remote, such as the checkpoints after a partial pull.
+    Raises UserError if the earlier content may be in a remote that cannot be read now.
     """
     if not Path(RUNS).is_dir():
-        return
-    changes = json.loads(_dvc("data", "status", "--granular", "--json")).get("uncommitted", {})
+        return ""
+    status, notice = json.loads(_dvc("data", "status", "--granular", "--json")), ""
+    if f"{RUNS}/" in status.get("not_in_cache", ()):
+        lost = f"what {RUNS}.dvc names can be read neither here nor in a remote"
+        if _dvc("remote", "list").strip():
+            raise UserError(f"{lost}; `dvc fetch {RUNS}.dvc`, or `dvc commit -f {RUNS}.dvc` to begin the record anew")
+        notice = f"{lost}, none being set: the record begins anew with the runs that are here"
+    changes = status.get("uncommitted", {})
+    renamed = changes.get("renamed", ())  # DVC's guess, where a new file has the bytes of one that is not here
+    here = [*changes.get("added", ()), *changes.get("modified", ()), *(entry["new"] for entry in renamed)]
+    elsewhere = [*changes.get("deleted", ()), *(entry["old"] for entry in renamed)]
     here, elsewhere = (
-        [path for kind in kinds for path in changes.get(kind, ()) if path.startswith(RUNS) and not path.endswith("/")]
-        for kinds in (("added", "modified"), ("deleted",))
+        [path for path in paths if path.startswith(f"{RUNS}/") and not path.endswith("/")]
+        for paths in (here, elsewhere)
     )
     if not elsewhere:
         _dvc("commit", "--quiet", "--force", f"{RUNS}.dvc")
     elif here:
         partial = set(map(_run, elsewhere))
         _dvc("add", "--quiet", *sorted({path if _run(path) in partial else _run(path) for path in here}))
+    return notice
 
 
 def _run(path):

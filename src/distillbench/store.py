@@ -11,6 +11,9 @@ from distillbench.files import read_json
 
 RUN_FILES = ("spec.json", "record.json", "history.csv", "model.best.pt", "model.last.pt")
 
+RECORDED = {"run", "weights", "teacher_weights", "seconds", "images_per_second", "finished"}
+RECORDED |= {"commit", "modified", "versions", "device", "threads", "platform"}
+
 
 class Store:
     """The folder `results` of a project."""
@@ -59,15 +62,25 @@ class Store:
             raise UserError(f"{path}: holds the specification of {specification.id}; restore or remove it")
         return specification
 
+    def record(self, run_id):
+        """The record of a run, or None where it is not here."""
+        path = self.run(run_id) / "record.json"
+        return read_record(path) if path.exists() else None
+
     def metrics(self, run_id, checkpoint):
         """The entries of a run's metrics.json, or None where it is not evaluated."""
         path = evaluation_directory(self.run(run_id), checkpoint) / "metrics.json"
         if not path.exists():
             return None
-        content = read_json(path)
-        if not content["run_sha256"].startswith(run_id.rpartition("-")[2]):
+        try:
+            content = read_json(path)
+            mine, entries = content["run_sha256"].startswith(run_id.rpartition("-")[2]), content["metrics"]
+            [(entry["split"], entry["metric"], float(entry["value"])) for entry in entries]
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise UserError(f"{path}: not metrics of a run; remove the file and evaluate again") from None
+        if not mine:
             raise UserError(f"{path}: metrics of another run; remove the file and evaluate again")
-        return content["metrics"]
+        return entries
 
     def state(self, run_id):
         """(state, detail): done, trained, failed, running, stopped or missing."""
@@ -104,16 +117,24 @@ class Store:
 
     def other_realisation(self, run_id):
         """A line if the run was distilled from other weights than its teacher's run holds now, else None."""
-        record, specification = self.run(run_id) / "record.json", self.specification(run_id)
+        specification = self.specification(run_id)
         teacher = specification.teacher_id
-        if not teacher or not record.exists() or not (self.run(teacher) / "record.json").exists():
+        record, made_by = self.record(run_id), self.record(teacher) if teacher else None
+        if not record or not made_by:
             return None
-        used = read_json(record)["teacher_weights"]
-        holds = read_json(self.run(teacher) / "record.json")["weights"][specification["teacher"]["checkpoint"]]
+        used, holds = record["teacher_weights"], made_by["weights"][specification["teacher"]["checkpoint"]]
         if used == holds:
             return None
         weights = f"its teacher had weights {used[:12]}, {teacher} holds {holds[:12]}"
         return f"{run_id}: same id, different realisation: {weights}"
+
+
+def read_record(path):
+    """What record.json of a finished run holds. Raises UserError if it is something else."""
+    record = read_json(path)
+    if not isinstance(record, dict) or not record.keys() >= RECORDED or not isinstance(record["weights"], dict):
+        raise UserError(f"{path}: not a run's record; restore the file or remove the run")
+    return record
 
 
 def _without_code(value):

@@ -19,8 +19,8 @@ try:
     for key in config:
         if key not in ("suite", "only"):
             raise UserError(f"--config {key}=...: unknown; valid: suite=NAME, only=ROW")
-    SUITE = config.get("suite", "demo")
-    ONLY = config.get("only")
+    SUITE = str(config.get("suite", "demo"))  # Snakemake reads suite=7 as a number
+    ONLY = str(config["only"]) if "only" in config else None
     # Jobs parse this file again, perhaps after an edit of params/: only the main process writes.
     PLAN = plan_suite(SUITE, ONLY, write=workflow.is_main_process)
     require({name for cell in PLAN.cells for name in cell.loggers})
@@ -130,9 +130,6 @@ def run_threads(wildcards):
 def write_partial_reports():
     """After a failure: tables and page from the runs that are there, with the reason in the cell."""
     folder = f"reports/{SUITE}"
-    for name, out in (("tables", f"{folder}/tables"), ("report", folder)):
-        if subprocess.run(
-            [sys.executable, "-m", "distillbench", name, SUITE, "--partial", "--out", out]
-        ).returncode:
-            return
-    print(f"partial reports: {folder}/tables/partial-main.md, {folder}/partial.html", file=sys.stderr)
+    command = [sys.executable, "-m", "distillbench", "report", SUITE, "--partial", "--out", folder]
+    if subprocess.run(command).returncode == 0:
+        print(f"partial reports: {folder}/tables/partial-main.md, {folder}/partial.html", file=sys.stderr)

@@ -69,11 +69,12 @@ def methods():
 
 @cache
 def trainers():
-    """{name: {version, node, keys, two_losses}} of every trainer, by its `SOLVER.TRAINER`."""
-    return {
-        name: {"keys": {}, "node": None, "two_losses": False, **values}
-        for name, values in _registry("engine/trainers").items()
-    }
+    """{name: {version, node, keys, two_losses, margin}} of every trainer, by its `SOLVER.TRAINER`.
+
+    two_losses: whether it needs a distillation loss; margin: the key that the momentum has to leave room for.
+    """
+    defaults = {"keys": {}, "node": None, "two_losses": False, "margin": None}
+    return {name: {**defaults, **values} for name, values in _registry("engine/trainers").items()}
 
 
 @cache

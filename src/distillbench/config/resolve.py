@@ -114,10 +114,20 @@ def _scaled(row):
 
 
 def _check_trainer(row, values):
-    trainer = values.get("SOLVER.TRAINER", schema.base_keys()["SOLVER.TRAINER"].default)
-    if components.trainers()[trainer]["two_losses"] and not needs_teacher(row):
+    """Raises UserError unless the row has the losses, and the momentum the room, that its trainer needs."""
+    defaults = schema.base_keys()
+    trainer = values.get("SOLVER.TRAINER", defaults["SOLVER.TRAINER"].default)
+    declared = components.trainers()[trainer]
+    if declared["two_losses"] and not needs_teacher(row):
         alone = _method(row)
         raise UserError(f"{row.where}: SOLVER.TRAINER {trainer} needs a distillation loss, {alone} has none; use base")
+    if declared["margin"]:
+        key = f"{declared['node']}.{declared['margin']}"
+        momentum = values.get("SOLVER.MOMENTUM", defaults["SOLVER.MOMENTUM"].default)
+        margin = values.get(key, declared["keys"][declared["margin"]].default)
+        if not (margin <= momentum and momentum + margin < 1):
+            limit = f"at most {momentum:g} and below {1 - momentum:g}"
+            raise UserError(f"{row.where}: {key} {margin:g} must be {limit}, as SOLVER.MOMENTUM is {momentum:g}")
 
 
 def _nodes():

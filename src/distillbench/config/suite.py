@@ -301,7 +301,7 @@ def _same_variant(variants, setting, control):
 
 
 def _is_seed(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53  # what JSON holds exactly
 
 
 def _short(value):

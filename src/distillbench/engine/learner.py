@@ -6,6 +6,7 @@ import torch.nn as nn
 from distillbench.config import components
 from distillbench.engine.streams import initialisation
 from distillbench.engine.trainers import build_trainer
+from distillbench.errors import UserError
 from distillbench.methods import build_method
 from distillbench.methods.base import Context, Output
 from distillbench.models import build_network
@@ -96,7 +97,11 @@ def add_metrics(sums, losses, logits, target, observed=None):
     count = target.shape[0]
     hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == target[:, None]
     values = {f"loss_{name}": loss * count for name, loss in losses.items()}
-    values |= {"images": count, "top1": hits[:, 0].sum(), "top5": hits.sum(), **(observed or {})}
+    values |= {"images": count, "top1": hits[:, 0].sum(), "top5": hits.sum()}
+    for name, value in (observed or {}).items():
+        if name in values:
+            raise UserError(f"a method's observation is called {name}, which is a metric's name; choose another")
+        values[name] = value
     for name, value in values.items():
         if name not in sums:
             sums[name] = torch.zeros(getattr(value, "shape", ()), dtype=torch.float64, device=logits.device)

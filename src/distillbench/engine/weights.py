@@ -10,8 +10,9 @@ import torch
 from distillbench.config import components
 from distillbench.config.specification import read_specification
 from distillbench.errors import UserError
-from distillbench.files import read_json, write_atomically
+from distillbench.files import write_atomically
 from distillbench.models import build_network
+from distillbench.store import read_record
 
 
 def save_tensors(path, content):
@@ -65,7 +66,7 @@ def load_run(directory, checkpoint):
     specification = read_specification(directory / "spec.json")
     path = directory / f"model.{checkpoint}.pt"
     network, digest = load_network(specification["student"]["network"], specification["dataset"]["name"], path)
-    if digest != read_json(directory / "record.json")["weights"][checkpoint]:
+    if digest != read_record(directory / "record.json")["weights"].get(checkpoint):
         raise UserError(f"{path}: not the weights that record.json names; restore the file or remove the run")
     return specification, network, digest
 

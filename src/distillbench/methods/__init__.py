@@ -41,7 +41,7 @@ def method_class(name):
     module = (
         _own_module(declared) if "file" in declared else import_module(f"distillbench.methods.{declared['module']}")
     )
-    found = next(c for c in vars(module).values() if getattr(c, "name", None) == name)
+    found = next((c for c in vars(module).values() if getattr(c, "name", None) == name), None)
     where = declared.get("file", name)
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise UserError(f"{where}: {name} is not a subclass of distillbench.methods.base.Method; derive it from one")

@@ -124,14 +124,19 @@ class LogitMethod(Method):
         confidence [BINS]: samples by the teacher's largest softened probability, in equal bins of 0..1.
         factor [BINS], with GKD: sum of their factors.
         """
+        if "kd" not in losses:  # of a subclass with losses of its own
+            return {}
         (gradient,) = torch.autograd.grad(losses["kd"], student.logits, retain_graph=True)
         with torch.no_grad():
             target = batch.target[:, None]
             ranks = min(RANKS, gradient.shape[1] - 1)
             others = teacher.logits.scatter(1, target, -torch.inf).topk(ranks, dim=1).indices
             picked = gradient.gather(1, torch.cat([target, others], dim=1)) * gradient.shape[0]
-            softened = teacher.logits / self.hyperparameters[self.temperature]
-            confidence = F.softmax(softened, dim=1).amax(dim=1)
+            if self.scaling is None:
+                softened = teacher.logits / self.hyperparameters[self.temperature]
+                confidence = F.softmax(softened, dim=1).amax(dim=1)
+            else:  # which may have a temperature of its own
+                confidence = self.scaling.confidence(teacher.logits)
             bins = torch.arange(BINS, device=gradient.device)
             member = ((confidence * BINS).long().clamp(max=BINS - 1)[:, None] == bins).to(gradient.dtype)
             observed = {

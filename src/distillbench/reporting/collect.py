@@ -2,8 +2,8 @@
 
 import pandas as pd
 
+from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS
-from distillbench.files import read_json
 
 METRICS = ["run", "task", "split", "checkpoint", "metric", "value"]
 COSTS = ["parameters", "multiply_adds", "seconds", "images_per_second"]  # of a run's record
@@ -11,16 +11,27 @@ COSTS = ["parameters", "multiply_adds", "seconds", "images_per_second"]  # of a 
 
 def read_index(path):
     """The suite's index, one line a cell; the texts may be empty, the seed is an integer."""
-    return pd.read_csv(path, keep_default_na=False, dtype={"seed": int})
+    return read_csv(path, ("row", "run", "seed"), keep_default_na=False, dtype={"seed": int})
+
+
+def read_csv(path, columns, **options):
+    """A CSV file as a frame. Raises UserError if it is not one or lacks a column."""
+    try:
+        frame = pd.read_csv(path, **options)
+    except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
+        raise UserError(f"{path}: not readable as CSV ({' '.join(str(error).split())}); remove or restore it") from None
+    missing = [name for name in columns if name not in (*frame.columns, frame.index.name)]
+    if missing:
+        raise UserError(f"{path}: has no column {missing[0]}; remove or restore it")
+    return frame
 
 
 def collect(index, store):
     """(metrics, costs) of every run of an index: evaluations in long form; a line a run whose record is here."""
     runs = list(dict.fromkeys(index["run"]))
     metrics = [{"run": run, **entry} for run in runs for c in CHECKPOINTS for entry in store.metrics(run, c) or ()]
-    records = {run: store.run(run) / "record.json" for run in runs}
-    found = {run: read_json(path) for run, path in records.items() if path.exists()}
-    costs = [{"run": run, **{name: record.get(name) for name in COSTS}} for run, record in found.items()]
+    records = {run: store.record(run) for run in runs}
+    costs = [{"run": run, **{name: record.get(name) for name in COSTS}} for run, record in records.items() if record]
     return pd.DataFrame(metrics, columns=METRICS), pd.DataFrame(costs, columns=["run", *COSTS])
 
 

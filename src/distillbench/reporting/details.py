@@ -23,8 +23,8 @@ LEGEND = (
     "Test split, after the last epoch, mean ± standard deviation over seeds. NLL and KL(teacher || student) in nats at"
     " temperature 1; Brier score summed over classes (0 to 2); ECE with 15 bins of equal width; agreement: share of"
     " images for which student and teacher predict the same class. Parameters and multiply-adds (convolutions and"
-    " linear layers, one image) are the network's; training time and images per second are those of the machines that"
-    " ran, and comparable only where these were the same and equally busy."
+    " linear layers, one image) are the network's; training time and training images per second include the test after"
+    " each epoch, and are comparable only where machines were the same and equally busy."
 )
 
 
@@ -36,7 +36,7 @@ def build_details(index, metrics, costs):
     order = sorted(index.itertuples(), key=lambda cell: ROLES.index(cell.role))
     for row, pair in dict.fromkeys((cell.row, cell.pair) for cell in order):
         runs = [c.run for c in order if (c.row, c.pair) == (row, pair) and c.run in values.index]
-        line = {"row": row, "pair": pair, "n": len(runs)}
+        line = {"row": row, "pair": pair, "n": sum(run in last.index for run in runs)}
         for name in COLUMNS:
             found = values.loc[runs, name].dropna().astype(float)
             line |= {name: found.mean() if len(found) else None, f"{name}_sd": standard_deviation(found)}

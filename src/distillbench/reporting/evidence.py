@@ -6,7 +6,6 @@ from typing import NamedTuple
 from distillbench.config import components
 from distillbench.config.specification import Specification
 from distillbench.errors import UserError
-from distillbench.files import read_json
 from distillbench.reporting.figures import CAPTIONS
 from distillbench.reporting.tables import METRIC, ROLES
 
@@ -35,7 +34,6 @@ def gather(index, store):
 
 
 def _run(run, places, store):
-    path = store.run(run) / "record.json"
     accuracy = {
         checkpoint: entry["value"]
         for checkpoint in ("last", "best")
@@ -43,7 +41,7 @@ def _run(run, places, store):
         if entry["metric"] == METRIC
     }
     rows, pairs = (tuple(dict.fromkeys(getattr(cell, name) for cell in places)) for name in ("row", "pair"))
-    record = read_json(path) if path.exists() else {}
+    record = store.record(run) or {}
     return Run(run, rows, pairs, places[0].seed, store.specification(run), record, accuracy, store.state(run))
 
 

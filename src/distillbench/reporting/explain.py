@@ -6,10 +6,10 @@ import shlex
 from distillbench.config.specification import flat
 from distillbench.errors import UserError, one_of
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
-from distillbench.files import read_json
 from distillbench.planning import plan_suite
 from distillbench.reporting.results import read_results
 from distillbench.reporting.tables import grid
+from distillbench.store import read_record
 
 
 def explain(suite_name, name):
@@ -94,8 +94,8 @@ def _run(cell, entry, store):
 def _provenance(path):
     if not path.exists():
         return []
-    record = read_json(path)
-    source, modified = record["source"], record["modified"]
+    record = read_record(path)
+    source, modified = record.get("source"), record["modified"]
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     commit = ", modified: ".join([record["commit"] or "outside git", *([", ".join(modified)] if modified else [])])
     lines = [("made", f"{record['finished']} on {record['device']}"), ("commit", commit), ("versions", versions)]

@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from distillbench.errors import UserError
 from distillbench.files import write_atomically
 from distillbench.reporting.evidence import NO_REFERENCE, citation_key, figure_files, gather, other_tables, references
 from distillbench.reporting.statistics import standard_deviation
-from distillbench.reporting.tables import POOLED, _mean, tex, to_latex
+from distillbench.reporting.tables import POOLED, mean, tex, to_latex
 
 MISSING = r"\textsf{??}"
 UNITS = (
@@ -80,10 +81,10 @@ def macros(table):
     for (row, pair), entry in table.entries.items():
         last, best = list(entry.last.values()), list(entry.best.values())
         values = [
-            ("TopOne", _number(_mean(last)), "top-1 after the last epoch, mean"),
+            ("TopOne", _number(mean(last)), "top-1 after the last epoch, mean"),
             ("TopOneSd", _number(standard_deviation(last)), "top-1 after the last epoch, standard deviation"),
             ("TopOneN", str(len(last)), "finished runs"),
-            ("BestTopOne", _number(_mean(best)), "top-1 of the best epoch (optimistic), mean"),
+            ("BestTopOne", _number(mean(best)), "top-1 of the best epoch (optimistic), mean"),
         ]
         add(row, pair, values)
         if entry.control:
@@ -98,9 +99,9 @@ def macros(table):
 
 
 def _interval(interval, control):
-    n, mean, low, high = interval
+    n, middle, low, high = interval
     return [
-        ("Difference", _number(mean, "+"), f"difference to {control}, mean"),
+        ("Difference", _number(middle, "+"), f"difference to {control}, mean"),
         ("DifferenceLow", _number(low, "+"), f"difference to {control}, lower end of the 95 % interval"),
         ("DifferenceHigh", _number(high, "+"), f"difference to {control}, upper end of the 95 % interval"),
         ("DifferenceN", str(n), f"difference to {control}, seeds"),
@@ -137,8 +138,11 @@ def _line(text):
 
 def bibliography(runs):
     """{citation key: entry} of the methods, trainers and datasets that runs use."""
-    found = (entry for run in runs for entry in references(run.specification).values() if entry)
-    return {citation_key(entry): entry for entry in found}
+    found = {}
+    for entry in (entry for run in runs for entry in references(run.specification).values() if entry):
+        if found.setdefault(citation_key(entry), entry) != entry:
+            raise UserError(f"bibtex: two different entries have the key {citation_key(entry)}; rename one")
+    return found
 
 
 # Example

@@ -32,7 +32,11 @@ class Results:
     def histories(self):
         """{run: history.csv as a frame by epoch} of the runs whose history is here."""
         paths = {run: self.store.run(run) / "history.csv" for run in dict.fromkeys(self.index["run"])}
-        return {run: pd.read_csv(path, index_col="epoch") for run, path in paths.items() if path.exists()}
+        return {
+            run: collect.read_csv(path, ("epoch", "lr", "test_top1", "test_loss_ce")).set_index("epoch")
+            for run, path in paths.items()
+            if path.exists()
+        }
 
 
 def read_results(suite, partial=False, root="."):
@@ -49,4 +53,5 @@ def read_results(suite, partial=False, root="."):
         if not file.exists():
             remedy = f"`snakemake --config suite={suite}` makes it, --partial does without"
             raise UserError(f"{file}: no such file; {remedy}")
-    return Results(suite, store, collect.read_index(path), *map(pd.read_csv, collect.files(path.parent)), {})
+    metrics, costs = map(collect.read_csv, collect.files(path.parent), (collect.METRICS, ["run", *collect.COSTS]))
+    return Results(suite, store, collect.read_index(path), metrics, costs, {})

@@ -96,9 +96,9 @@ def to_csv(table):
                 "n": len(last),
                 "attempted": entry.attempted,
                 "planned": entry.planned,
-                "last_mean": _mean(last),
+                "last_mean": mean(last),
                 "last_sd": standard_deviation(last),
-                "best_mean": _mean(best),
+                "best_mean": mean(best),
                 "best_sd": standard_deviation(best),
                 "control": entry.control,
                 **_difference_columns(entry.difference),
@@ -118,7 +118,7 @@ def _difference_columns(difference):
     return {f"difference_{name}": getattr(difference, name, None) for name in Interval._fields}
 
 
-def _mean(values):
+def mean(values):
     return sum(values) / len(values) if values else float("nan")
 
 
@@ -127,7 +127,7 @@ def to_json(table):
     content = {row: {} for row in table.rows}
     for (row, pair), entry in table.entries.items():
         last = list(entry.last.values())
-        values = {"top1": _mean(last), "sd": standard_deviation(last)}
+        values = {"top1": mean(last), "sd": standard_deviation(last)}
         content[row][pair] = {name: None if isnan(v) else v for name, v in values.items()} | {"n": len(last)}
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -150,7 +150,7 @@ def grid(table):
                 mark = f" [{len(footnotes)}]"
             line += [
                 _accuracy(entry) + mark,
-                f"{_mean(list(entry.best.values())):.2f}" if entry.best else "-",
+                f"{mean(list(entry.best.values())):.2f}" if entry.best else "-",
             ]
             line.append(_difference(entry.difference, entry.control))
         line += [_difference(table.pooled.get(row), table.entries[row, table.pairs[0]].control)] if pooled else []
@@ -165,7 +165,7 @@ def _accuracy(entry):
     if not values:
         return f"failed (0/{entry.attempted})"
     spread = f" ± {standard_deviation(values):.2f}" if len(values) > 1 else ""
-    return f"{_mean(values):.2f}{spread} ({len(values)}/{entry.attempted})"
+    return f"{mean(values):.2f}{spread} ({len(values)}/{entry.attempted})"
 
 
 def _difference(difference, control):
@@ -202,6 +202,7 @@ def to_markdown(table):
 
 def markdown(header, lines):
     """A table in Markdown, its columns aligned."""
+    header, *lines = ([cell.replace("|", r"\|") for cell in line] for line in (header, *lines))
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
     padded = (
         [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]

@@ -14,7 +14,6 @@ control.
 import torch
 
 from distillbench.config.keys import Key
-from distillbench.errors import UserError
 
 TASK = "ce"
 
@@ -24,6 +23,7 @@ class Trainer:
     version = 1
     node = "SOLVER.DOT"
     two_losses = True
+    margin = "DELTA"  # m - DELTA and m + DELTA have to lie in [0, 1), or an update grows without bound
     keys = {"DELTA": Key(0.075, "taken from the task's momentum, added to the distillation's", minimum=0, maximum=0.5)}
     bibtex = """\
 @inproceedings{zhao2023dot,
@@ -35,13 +35,8 @@ class Trainer:
 """
 
     def __init__(self, parameters, schedule, hyperparameters):
-        """Raises UserError unless both momenta lie in [0, 1): outside, an update grows without bound."""
+        """schedule: the specification's "schedule". The learning rate is a tensor and set from outside."""
         momentum, delta = schedule["MOMENTUM"], hyperparameters["DELTA"]
-        if not (delta <= momentum and momentum + delta < 1):
-            raise UserError(
-                f"SOLVER.DOT.DELTA {delta:g} does not fit SOLVER.MOMENTUM {momentum:g}:"
-                f" it must be at most {momentum:g} and below {1 - momentum:g}"
-            )
         self.parameters, self.weight_decay = parameters, schedule["WEIGHT_DECAY"]
         self.momentum = {"task": momentum - delta, "distillation": momentum + delta, "alone": momentum}
         self.buffers = {"task": [None] * len(parameters), "distillation": [None] * len(parameters)}
