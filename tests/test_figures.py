@@ -42,8 +42,7 @@ def results():
         for one, checkpoint in ((r, c) for r in run for c in ("last", "best")):
             metrics.loc[len(metrics)] = [one, checkpoint, "top1", 80 + draws.normal()]
     index = pd.concat(rows, ignore_index=True)
-    cells = index[index["role"] != "teacher"].itertuples()
-    histories = {cell.run: history(cell.run, cell.row == "KD+GKD") for cell in cells}
+    histories = {cell.run: history(cell.run, cell.row == "KD+GKD") for cell in index.itertuples()}
     drawn = Results("demo", None, index, metrics, pd.DataFrame(), {})
     drawn.__dict__["histories"] = histories  # in place of files
     yield drawn
@@ -129,6 +128,13 @@ def test_a_figure_is_drawn_without_histories_and_without_runs(results, name, tmp
     nothing.__dict__["histories"] = {}
     save(FIGURES[name](nothing), tmp_path / "b.png")
     assert (tmp_path / "a.png").stat().st_size and (tmp_path / "b.png").stat().st_size
+
+
+@pytest.mark.parametrize("name", ["curves", "scale", "gradients"])
+def test_a_figure_says_that_histories_are_not_here(results, name):
+    assert "history.csv" not in FIGURES[name](results).get_suptitle()
+    results.histories.popitem()
+    assert "(history.csv of 19 of 20 runs)" in FIGURES[name](results).get_suptitle()
 
 
 @pytest.mark.parametrize("ending", ["pdf", "png"])

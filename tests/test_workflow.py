@@ -145,6 +145,18 @@ def test_predictions_without_checkpoints_and_with_any_times_train_nothing(projec
     assert not {"train", "predict", "data"} & set(project.plan())
 
 
+def test_predictions_alone_give_the_same_table_and_train_nothing(project):
+    table = (project.path / "reports/small/tables/main.csv").read_bytes()
+    for path in (project.path / "results/runs").rglob("*"):
+        if path.is_file() and path.name != "predictions.npz":
+            path.unlink()
+    for folder in ("reports", "results/suites", ".snakemake"):
+        shutil.rmtree(project.path / folder)
+    done = project.build()
+    assert not {"train", "predict", "data"} & set(done) and len(done["metrics"]) == 5
+    assert (project.path / "reports/small/tables/main.csv").read_bytes() == table
+
+
 def test_a_failed_run_stops_no_other_and_shows_in_its_cell(project):
     project.add("  BAD: {DISTILLER.TYPE: NONE, SOLVER.LR: 1.0e+30, control: NONE}\n")
     project.add("  KD2: {like: KD, KD.TEMPERATURE: 2, control: NONE}\n")

@@ -61,6 +61,13 @@ def entitle(figure, table, title):
     figure.suptitle(f"{text}  ({table.banner})" if table.banner else text, fontsize="medium")
 
 
+def histories_here(results):
+    """For a title: how many runs' histories the figure is drawn from, where some are not here."""
+    evaluated = set(results.metrics["run"]) & set(results.index["run"])
+    here = evaluated & results.histories.keys()
+    return "" if here == evaluated else f" (history.csv of {len(here)} of {len(evaluated)} runs)"
+
+
 def arrow(pair):
     return pair.replace("-", " → ")
 
@@ -183,7 +190,7 @@ def curves_figure(results):
     for axis in axes[:, 0]:
         _log_scale(axis)
     legend(figure, rows, [look(number) for number in range(len(rows))])
-    entitle(figure, table, "learning curves, mean and range over seeds")
+    entitle(figure, table, "learning curves, mean and range over seeds" + histories_here(results))
     return figure
 
 
@@ -238,7 +245,7 @@ def scale_figure(results):
     axes[0, 0].set_ylabel("mean factor of the gradient (lines)")
     axes[0, 0].set_xlim(0, 1)
     legend(figure, rows, [{"marker": MARKERS[n % len(MARKERS)], **look(n)} for n in range(len(rows))])
-    entitle(figure, table, "GKD's factor where it acted")
+    entitle(figure, table, "GKD's factor where it acted" + histories_here(results))
     return figure
 
 
@@ -268,7 +275,7 @@ def gradients_figure(results):
         axis.set_xlabel("epoch", fontsize="small")
     names = ["target", *(f"other {i}" for i in range(1, 6))]
     legend(figure, names, [{"color": colour, "marker": mark} for colour, mark in _rank_looks(6)], columns=6)
-    entitle(figure, table, "gradient of the distillation loss at the student's logits")
+    entitle(figure, table, "gradient of the distillation loss at the student's logits" + histories_here(results))
     return figure
 
 
