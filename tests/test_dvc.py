@@ -182,6 +182,7 @@ def test_a_record_in_a_remote_that_cannot_be_read_is_not_replaced(pushed, tmp_pa
     (tmp_path / "store").rename(tmp_path / "elsewhere")
     path = other.path / "results/runs/digits/resnet8/none/s7-0123456789ab/spec.json"
     path.parent.mkdir(parents=True)
+    assert record(other).returncode == 2 and runs_file(other) == before, "with no run here at all"
     path.write_text("{}")
     result = record(other)
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "dvc fetch" in result.stderr

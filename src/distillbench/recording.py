@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from distillbench.config.yaml_file import read_yaml
 from distillbench.errors import UserError
 
 RUNS = "results/runs"
@@ -19,12 +20,12 @@ def record_runs():
     if not Path(RUNS).is_dir():
         return ""
     status, notice = json.loads(_dvc("data", "status", "--granular", "--json")), ""
-    if f"{RUNS}/" in status.get("not_in_cache", ()):
+    changes = status.get("uncommitted", {})
+    if _unreadable(status, changes):
         lost = f"what {RUNS}.dvc names can be read neither here nor in a remote"
         if _dvc("remote", "list").strip():
             raise UserError(f"{lost}; `dvc fetch {RUNS}.dvc`, or `dvc commit -f {RUNS}.dvc` to begin the record anew")
         notice = f"{lost}, none being set: the record begins anew with the runs that are here"
-    changes = status.get("uncommitted", {})
     renamed = changes.get("renamed", ())  # DVC's guess, where a new file has the bytes of one that is not here
     here = [*changes.get("added", ()), *changes.get("modified", ()), *(entry["new"] for entry in renamed)]
     elsewhere = [*changes.get("deleted", ()), *(entry["old"] for entry in renamed)]
@@ -38,6 +39,15 @@ def record_runs():
         partial = set(map(_run, elsewhere))
         _dvc("add", "--quiet", *sorted({path if _run(path) in partial else _run(path) for path in here}))
     return notice
+
+
+def _unreadable(status, changes):
+    """Whether DVC does not know which files it has recorded: then it calls the files that are here unknown."""
+    (recorded,) = read_yaml(f"{RUNS}.dvc")["outs"]
+    if not recorded["nfiles"] or f"{RUNS}/" not in status.get("not_in_cache", ()):
+        return False
+    nothing_here = not any(path.is_file() for path in Path(RUNS).rglob("*"))
+    return bool(changes.get("unknown")) or (nothing_here and not changes.get("deleted"))
 
 
 def _run(path):
