@@ -1,7 +1,9 @@
 """TensorBoard and Weights & Biases: off by default, refused where not installed, fed with every epoch."""
 
+import csv
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -44,6 +46,28 @@ def wandb(tmp_path, monkeypatch):
     sys.modules.pop("wandb", None)
 
 
+class Writer:
+    """In place of torch.utils.tensorboard's, which needs the package."""
+
+    def __init__(self, folder):
+        self.folder, self.scalars, self.closed = folder, [], False
+        self.made.append(self)
+
+    def add_scalar(self, name, value, step):
+        self.scalars.append((name, value, step))
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def writers(monkeypatch):
+    Writer.made = []
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    monkeypatch.setattr(loggers, "find_spec", lambda package: package)
+    return Writer.made
+
+
 def suite(folder, log=""):
     (folder / "params").mkdir(exist_ok=True)
     (folder / "params/logged.yaml").write_text(SUITE.format(log=log))
@@ -81,6 +105,20 @@ def test_every_epoch_is_logged_as_history_has_it(tmp_path, wandb, monkeypatch):
     header, *lines = (tmp_path / "out/history.csv").read_text().splitlines()
     assert [list(map(str, row.values())) for _, row, _ in logged] == [line.split(",") for line in lines]
     assert list(logged[0][1]) == header.split(",")
+
+
+def test_tensorboard_gets_every_number_of_every_epoch(tmp_path, writers, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    specification = next(iter(suite(tmp_path).runs.values()))
+    (tmp_path / "spec.json").write_text(to_json(specification.as_file()))
+    assert main(["data", "digits"]) == 0
+    assert main(["train", "--spec", "spec.json", "--out", "out", "--device", "cpu", "--log", "tensorboard"]) == 0
+    (writer,) = writers
+    assert writer.closed and str(writer.folder) == f"results/logs/tensorboard/{specification.id}"
+    with open(tmp_path / "out/history.csv") as file:
+        rows = list(csv.DictReader(file))
+    expected = {(name.replace("_", "/", 1), value, int(row["epoch"])) for row in rows for name, value in row.items()}
+    assert {(name, str(value), step) for name, value, step in writer.scalars} == expected
 
 
 @pytest.mark.parametrize("keys, code", [("LR: 1.0e+30", 1), ("LR: 0.05", 0)], ids=["fails", "ends"])
