@@ -81,68 +81,69 @@ def test_asking_for_a_logger_changes_no_run(tmp_path):
     assert plain.loggers(run) == [] and logged.loggers(run) == ["tensorboard", "wandb"]
 
 
-def test_a_logger_that_is_not_installed_is_refused_before_training_in_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(loggers, "find_spec", lambda package: None)
+def train_logged(folder, package, **solver):
+    """Train the suite's run with a logger; returns (exit code, its specification)."""
+    suite(folder)
+    path = folder / "params/logged.yaml"
+    keys = "".join(f"{key}: {value}, " for key, value in solver.items())
+    path.write_text(path.read_text().replace("SOLVER: {", f"SOLVER: {{{keys}"))
+    specification = next(iter(load_suite("logged", folder).runs.values()))
+    (folder / "spec.json").write_text(to_json(specification.as_file()))
+    assert main(["data", "digits"]) == 0
+    code = main(["train", "--spec", "spec.json", "--out", "out", "--device", "cpu", "--log", package])
+    return code, specification
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    specification = next(iter(suite(tmp_path).runs.values()))
-    (tmp_path / "spec.json").write_text(to_json(specification.as_file()))
-    assert main(["train", "--spec", "spec.json", "--out", "out", "--log", "wandb"]) == 2
+    return tmp_path
+
+
+def test_a_logger_that_is_not_installed_is_refused_before_training_in_one_line(project, monkeypatch, capsys):
+    monkeypatch.setattr(loggers, "find_spec", lambda package: None)
+    assert train_logged(project, "wandb")[0] == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and "LOG.WANDB" in lines[0] and "pip install wandb" in lines[0]
-    assert not (tmp_path / "out").exists() and not (tmp_path / "out.work").exists()
+    assert not (project / "out").exists() and not (project / "out.work").exists()
 
 
-def test_every_epoch_is_logged_as_history_has_it(tmp_path, wandb, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    specification = next(iter(suite(tmp_path).runs.values()))
-    (tmp_path / "spec.json").write_text(to_json(specification.as_file()))
-    assert main(["data", "digits"]) == 0
-    assert main(["train", "--spec", "spec.json", "--out", "out", "--device", "cpu", "--log", "wandb"]) == 0
+def test_every_epoch_is_logged_as_history_has_it(project, wandb):
+    code, specification = train_logged(project, "wandb")
     first, *logged, last = [json.loads(line) for line in wandb.read_text().splitlines()]
-    assert first[0] == "init" and first[1]["config"] == specification.data and last == ["finish"]
+    assert code == 0 and first[0] == "init" and first[1]["config"] == specification.data and last == ["finish"]
     assert first[1]["dir"] == "results/logs"  # which git ignores
     assert [step for _, _, step in logged] == [1, 2]
-    header, *lines = (tmp_path / "out/history.csv").read_text().splitlines()
+    header, *lines = (project / "out/history.csv").read_text().splitlines()
     assert [list(map(str, row.values())) for _, row, _ in logged] == [line.split(",") for line in lines]
     assert list(logged[0][1]) == header.split(",")
 
 
-def test_tensorboard_gets_every_number_of_every_epoch(tmp_path, writers, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    specification = next(iter(suite(tmp_path).runs.values()))
-    (tmp_path / "spec.json").write_text(to_json(specification.as_file()))
-    assert main(["data", "digits"]) == 0
-    assert main(["train", "--spec", "spec.json", "--out", "out", "--device", "cpu", "--log", "tensorboard"]) == 0
+def test_tensorboard_gets_every_number_of_every_epoch(project, writers):
+    code, specification = train_logged(project, "tensorboard")
     (writer,) = writers
-    assert writer.closed and str(writer.folder) == f"results/logs/tensorboard/{specification.id}"
-    with open(tmp_path / "out/history.csv") as file:
+    assert code == 0 and writer.closed and str(writer.folder) == f"results/logs/tensorboard/{specification.id}"
+    with open(project / "out/history.csv") as file:
         rows = list(csv.DictReader(file))
     expected = {(name.replace("_", "/", 1), value, int(row["epoch"])) for row in rows for name, value in row.items()}
     assert {(name, str(value), step) for name, value, step in writer.scalars} == expected
 
 
-@pytest.mark.parametrize("keys, code", [("LR: 1.0e+30", 1), ("LR: 0.05", 0)], ids=["fails", "ends"])
-def test_a_logger_is_closed_however_a_run_ends(tmp_path, wandb, monkeypatch, keys, code):
-    monkeypatch.chdir(tmp_path)
-    suite(tmp_path)
-    edited = (tmp_path / "params/logged.yaml").read_text().replace("EPOCHS: 2", f"EPOCHS: 2, {keys}")
-    (tmp_path / "params/logged.yaml").write_text(edited)
-    specification = next(iter(load_suite("logged", tmp_path).runs.values()))
-    (tmp_path / "spec.json").write_text(to_json(specification.as_file()))
-    assert main(["data", "digits"]) == 0
-    command = ["train", "--spec", "spec.json", "--out", "out", "--device", "cpu", "--log", "wandb"]
-    assert main(command) == code
+@pytest.mark.parametrize("lr, code", [("1.0e+30", 1), ("0.05", 0)], ids=["fails", "ends"])
+def test_a_logger_is_closed_however_a_run_ends(project, wandb, lr, code):
+    assert train_logged(project, "wandb", LR=lr)[0] == code
     assert json.loads(wandb.read_text().splitlines()[-1]) == ["finish"]
+
+
+def test_a_finished_run_opens_no_logger(project, wandb):
+    train_logged(project, "wandb")
     calls = wandb.read_text()
-    assert code or (main(command) == 0 and wandb.read_text() == calls), "a finished run opens no logger"
+    assert train_logged(project, "wandb")[0] == 0
+    assert wandb.read_text() == calls
 
 
-def test_a_logger_that_cannot_be_opened_is_one_line(tmp_path, wandb, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "modules/wandb.py").write_text("def init(**options):\n    raise OSError('no login')\n")
-    specification = next(iter(suite(tmp_path).runs.values()))
-    (tmp_path / "spec.json").write_text(to_json(specification.as_file()))
-    assert main(["data", "digits"]) == 0
-    assert main(["train", "--spec", "spec.json", "--out", "out", "--log", "wandb"]) == 2
+def test_a_logger_that_cannot_be_opened_is_one_line(project, wandb, capsys):
+    wandb.with_name("wandb.py").write_text("def init(**options):\n    raise OSError('no login')\n")
+    assert train_logged(project, "wandb")[0] == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and "LOG.WANDB" in lines[0] and "no login" in lines[0]
