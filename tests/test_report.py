@@ -19,6 +19,7 @@ from distillbench.config import components
 from distillbench.errors import UserError
 from distillbench.evaluation import evaluation_directory
 from distillbench.files import to_json, write_atomically
+from distillbench.reporting import details
 from distillbench.reporting.collect import collect
 from distillbench.reporting.evidence import NO_REFERENCE, citation_key, gather, references
 from distillbench.reporting.figures import CAPTIONS, save
@@ -58,7 +59,9 @@ class Suite:
                     absent = row in missing and seed == 1
                     cells.append(self.cell(row, role, control, pair, run, seed, commits, absent))
         self.index = pd.DataFrame(cells, columns=COLUMNS).drop_duplicates(["row", "pair", "seed"])
-        self.table = build_table("small_2", self.index, collect(self.index, self.store)[0])
+        metrics, costs = collect(self.index, self.store)
+        self.table = build_table("small_2", self.index, metrics)
+        self.details = details.build_details(self.index, metrics, costs)
         write_atomically(root / "params/small_2.yaml", PARAMS)
         write_atomically(self.folder / "tables/main.md", to_markdown(self.table))
         for ending in ("png", "pdf"):
@@ -94,7 +97,7 @@ class Suite:
     def paper(self, partial=False):
         """{file: text} of the paper folder."""
         out = self.folder / "paper"
-        write_paper(self.table, self.index, self.store, self.folder, out, partial)
+        write_paper(self.table, self.details, self.index, self.store, self.folder, out, partial)
         return {path.name: path.read_text() for path in out.iterdir() if path.suffix != ".pdf"}
 
 
@@ -306,14 +309,15 @@ def test_macros_are_unique_and_of_letters(hostile):
     text = hostile.paper()["numbers.tex"]
     names = re.findall(r"^\\newcommand\{\\(.*?)\}", text, re.MULTILINE)
     rows, pairs = hostile.table.rows, hostile.table.pairs
-    assert len(names) == len(set(names)) == 2 + len(rows) * len(pairs) * 4 + (len(rows) - 2) * (len(pairs) + 1) * 4
+    cells = len(rows) * len(pairs) * (4 + 2 * (len(details.COLUMNS) - 1))
+    assert len(names) == len(set(names)) == 2 + cells + (len(rows) - 2) * (len(pairs) + 1) * 4
     assert all(re.fullmatch("db[A-Za-z]+", name) for name in names)
     assert "dbSmallTwoKDGKDResnetTwentyResnetEightTopOne" in names
 
 
 def test_rows_of_one_name_share_no_macro_and_do_not_swap_when_one_is_added(tmp_path, specify):
     alone, both, turned = (
-        macros(Suite(tmp_path / str(number), specify, rows=rows).table)
+        macros((suite := Suite(tmp_path / str(number), specify, rows=rows)).table, suite.details)
         for number, rows in enumerate((["AB"], ["AB", "A+B"], ["A+B", "AB"]))
     )
     ends = {what.split(",")[0]: name for name, (_, what) in both.items() if "ABResnet" in name and "TopOne" in name}
@@ -322,7 +326,7 @@ def test_rows_of_one_name_share_no_macro_and_do_not_swap_when_one_is_added(tmp_p
     assert not {name for name in alone if "ABResnet" in name} & set(both), "an old name is gone, not another's"
 
 
-def test_macros_hold_the_numbers_of_main_csv(suite):
+def test_macros_hold_the_numbers_of_both_tables(suite):
     found = defined(suite.paper()["numbers.tex"])
     columns = {
         "TopOne": ("last_mean", ".2f"),
@@ -343,6 +347,11 @@ def test_macros_hold_the_numbers_of_main_csv(suite):
                 seen += 1
             elif macro in found:
                 assert found.pop(macro) == MISSING
+    for line in suite.details.to_dict("records"):
+        for name, (_, form) in details.COLUMNS.items():
+            for ending in ("", "_sd") if name != "top1" else ():
+                text = found.pop(f"dbSmallTwo{words(line['row'])}{words(line['pair'])}{words(name + ending)}")
+                assert text == (MISSING if pd.isna(line[name + ending]) else form.format(line[name + ending]))
     assert found == {"dbSmallTwoRuns": "12", "dbSmallTwoRunsFinished": "12"} and seen == 2 * 3 + 2 * 4 + 4 * 8 + 2 * 4
 
 

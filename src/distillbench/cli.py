@@ -294,9 +294,8 @@ def tables(suite, out, partial):
     out, prefix = Path(out), "partial-" if partial else ""
     for ending, write in FORMATS.items():
         write_atomically(out / f"{prefix}main.{ending}", write(results.table))
-    summary = details.build_details(results.index, results.metrics, results.costs)
     for ending, write in details.FORMATS.items():
-        write_atomically(out / f"{prefix}details.{ending}", write(suite, summary))
+        write_atomically(out / f"{prefix}details.{ending}", write(suite, results.details))
     if not partial:
         _remove_partial(out)
 
@@ -346,11 +345,11 @@ def report(suite, out, partial):
     if partial:
         tables(suite, folder / "tables", partial)
         figures(suite, None, partial)
-    out, about = Path(out or folder), (results.table, results.index, results.store, folder)
-    write_atomically(out / ("partial.html" if partial else "index.html"), render_page(*about, partial))
+    out, about = Path(out or folder), (results.index, results.store, folder)
+    write_atomically(out / ("partial.html" if partial else "index.html"), render_page(results.table, *about, partial))
     for name in ("partial-paper",) if partial else ("paper", "partial-paper"):
         shutil.rmtree(out / name, ignore_errors=True)
-    write_paper(*about, out / ("partial-paper" if partial else "paper"), partial)
+    write_paper(results.table, results.details, *about, out / ("partial-paper" if partial else "paper"), partial)
     if not partial:
         (out / "partial.html").unlink(missing_ok=True)
 

@@ -50,7 +50,8 @@ def references(specification):
     method, trainer = specification["method"]["name"], specification["trainer"]["name"]
     used = {f"method {method}": components.methods().get(method, {})}  # a user's own may be gone
     if specification["gradient_scaling"]:
-        used["gradient scaling GKD"] = components.gradient_scaling()
+        scaling = components.gradient_scaling()
+        used[f"gradient scaling {scaling['name']}"] = scaling
     if trainer != "base":
         used[f"trainer {trainer}"] = components.trainers()[trainer]
     dataset = specification["dataset"]["name"]

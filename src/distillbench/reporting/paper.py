@@ -6,11 +6,14 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
+
 from distillbench.errors import UserError
 from distillbench.files import write_atomically
+from distillbench.reporting.details import COLUMNS
 from distillbench.reporting.evidence import NO_REFERENCE, citation_key, figure_files, gather, other_tables, references
 from distillbench.reporting.statistics import standard_deviation
-from distillbench.reporting.tables import POOLED, mean, tex, to_latex
+from distillbench.reporting.tables import METRIC, POOLED, mean, tex, to_latex
 
 MISSING = r"\textsf{??}"
 UNITS = (
@@ -21,15 +24,15 @@ TENS = ("Twenty", "Thirty", "Forty", "Fifty", "Sixty", "Seventy", "Eighty", "Nin
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
 
-def write_paper(table, index, store, folder, out, partial=False):
-    """Write the folder `out`. folder: where the suite's tables/ and figures/ lie."""
+def write_paper(table, details, index, store, folder, out, partial=False):
+    """Write the folder `out`. details: of `build_details`; folder: where the suite's tables/ and figures/ lie."""
     folder, out, runs = Path(folder), Path(out), gather(index, store)
     tables = {"main": to_latex(table)}
     for path in other_tables(folder, "tex", partial):
         tables[path.stem.removeprefix("partial-")] = path.read_text(encoding="utf-8")
     figures = figure_files(folder / "figures", partial)
     entries = bibliography(runs)
-    numbers = macros(table)
+    numbers = macros(table, details)
     files = {f"{name}.tex": fitted(text, f"{table.suite}-{name}") for name, text in tables.items()}
     files["numbers.tex"] = definitions(table, numbers, runs)
     files["references.bib"] = "\n\n".join([*entries.values(), ""])
@@ -66,8 +69,8 @@ def _spelled(digits):
     return UNITS[number] if number < 20 else TENS[number // 10 - 2] + (UNITS[number % 10] if number % 10 else "")
 
 
-def macros(table):
-    """{macro's name: (text, what it is)} of every number of the table.
+def macros(table, details):
+    """{macro's name: (text, what it is)} of every number of both tables.
 
     Where two numbers would have one name (rows A+B and AB), both names end in letters made from row and pair:
     a new row can then rename a macro, which LaTeX reports, and never give it another row's number.
@@ -91,6 +94,8 @@ def macros(table):
             add(row, pair, _interval(entry.difference, entry.control))
     for row, difference in table.pooled.items():
         add(row, POOLED, _interval(difference, table.entries[row, table.pairs[0]].control))
+    for line in details.to_dict("records"):
+        add(line["row"], line["pair"], _details(line))
     counts = Counter(name for name, *_ in found)
     return {
         f"db{words(table.suite)}{name}{_letters(place) if counts[name] > 1 else ''}": (text, what)
@@ -106,6 +111,19 @@ def _interval(interval, control):
         ("DifferenceHigh", _number(high, "+"), f"difference to {control}, upper end of the 95 % interval"),
         ("DifferenceN", str(n), f"difference to {control}, seeds"),
     ]
+
+
+def _details(line):
+    """The numbers that the main table has not."""
+    values = []
+    for name, (heading, form) in COLUMNS.items():
+        if name == METRIC:
+            continue
+        for ending, what in (("", "mean"), ("_sd", "standard deviation")):
+            value = line[name + ending]
+            text = MISSING if pd.isna(value) else form.format(value)
+            values.append((words(name + ending), text, f"{heading}, {what}"))
+    return values
 
 
 def _number(value, sign=""):

@@ -8,6 +8,7 @@ import pandas as pd
 from distillbench.errors import UserError
 from distillbench.planning import plan_suite
 from distillbench.reporting import collect
+from distillbench.reporting.details import build_details
 from distillbench.reporting.index import index_path
 from distillbench.reporting.tables import build_table
 from distillbench.store import Store
@@ -27,6 +28,10 @@ class Results:
     @cached_property
     def table(self):
         return build_table(self.suite, self.index, self.metrics, self.failures)
+
+    @cached_property
+    def details(self):
+        return build_details(self.index, self.metrics, self.costs)
 
     @cached_property
     def histories(self):
