@@ -80,6 +80,18 @@ def test_a_student_is_compared_with_the_checkpoint_that_taught_it(trained):
     assert not set(METRICS_TO_TEACHER) & {entry["metric"] for entry in store.metrics(teacher, "last")}
 
 
+def test_the_checkpoint_that_did_not_teach_plays_no_part(trained, tmp_path):
+    trained_store, teacher, student = trained
+    shutil.copytree(trained_store.results, tmp_path / "results")
+    store = Store(tmp_path)
+    other = evaluation_directory(store.run(teacher), "best") / "predictions.npz"
+    with np.load(other) as archive:
+        arrays = dict(archive)
+    np.savez(other, **{**arrays, "logits": arrays["logits"][::-1]})
+    before = store.metrics(student, "best")
+    assert write_metrics(store, student, "best")["metrics"] == before
+
+
 def test_every_metric_and_cost_has_a_column_in_the_details(trained):
     store, teacher, student = trained
     index = pd.DataFrame({"run": [teacher, student]})
