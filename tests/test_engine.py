@@ -1,5 +1,6 @@
 """The engine: its arithmetic against a plain loop, exact resumption, and what must never happen inside a step."""
 
+import ast
 import copy
 import csv
 import os
@@ -19,6 +20,7 @@ from distillbench.config import components, method_files
 from distillbench.config.specification import Specification
 from distillbench.engine.feed import Resident, epoch_plan, fetch
 from distillbench.engine.learner import Learner
+from distillbench.engine.processor import processor
 from distillbench.engine.run import learning_rate, put_images, train
 from distillbench.engine.streams import generator, initialisation
 from distillbench.engine.trainers import base, dot
@@ -295,6 +297,48 @@ def test_a_pickle_is_not_executed(tmp_path):
     with pytest.raises(UserError, match="not a readable weights file"):
         load_tensors(tmp_path / "model.pt")
     assert not (tmp_path / "executed").exists()
+
+
+ONE_STEP = """
+import sys, torch
+from distillbench.engine.record import provenance
+print("before")
+torch.nn.functional.conv2d(torch.ones(32, 3, 16, 16), torch.ones(16, 3, 3, 3))
+record = [provenance(torch.device("cpu"), 1)["processor"] for _ in range(2)]
+print("after")
+assert record[0] == record[1]
+print(record[0], file=sys.stderr)
+"""
+LOWERED = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+
+
+def test_a_record_names_the_processor_and_the_instructions_in_effect(tmp_path):
+    """Both are lowered by the environment, and the process's output is left as it was."""
+    found = []
+    for lowered in ({}, LOWERED):
+        environment = {name: value for name, value in os.environ.items() if name not in LOWERED} | lowered
+        done = subprocess.run([sys.executable, "-c", ONE_STEP], env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (0, "before\nafter\n"), done.stderr
+        found.append(ast.literal_eval(done.stderr))
+    whole, least = found
+    assert whole["model"] == least["model"] and whole["model"]
+    assert least["torch"] == "DEFAULT" and whole["torch"]
+    if "sse4_1" in Path("/proc/cpuinfo").read_text():
+        assert "SSE4.1" in least["onednn"] and whole["onednn"]
+        assert (whole == least) == (whole["torch"] == "DEFAULT" and "SSE4.1" in whole["onednn"])
+
+
+@pytest.mark.parametrize("broken", [(torch.cpu, "get_capabilities"), (torch.backends.mkldnn, "verbose"), (os, "dup")])
+def test_a_processor_that_does_not_say_is_recorded_all_the_same(monkeypatch, broken):
+    def fails(*_):
+        raise {"get_capabilities": AttributeError, "verbose": RuntimeError, "dup": OSError}[broken[1]]("not here")
+
+    processor.cache_clear()
+    monkeypatch.setattr(*broken, fails)
+    found = processor()
+    processor.cache_clear()
+    assert found.keys() == {"model", "torch", "onednn"} and found["model"]
+    assert (found["onednn"] is None) or broken[1] == "get_capabilities"
 
 
 def test_a_finished_run_leaves_its_files_and_nothing_in_flight(specify, images, tmp_path):

@@ -12,6 +12,7 @@ import yaml
 from distillbench.cli import main
 from distillbench.config.schema import all_keys
 from distillbench.config.suite import load_suite
+from distillbench.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = yaml.safe_load((ROOT / "params" / "demo.yaml").read_text(encoding="utf-8"))
@@ -387,14 +388,99 @@ def test_gkd_defaults_fill_kd_and_its_unused_weight_is_noted(tmp_path):
     assert suite.sources()[weighted.specification.id]["notes"] == list(weighted.notes)
 
 
-def test_matched_teachers_have_their_students_seed(tmp_path):
-    fixed = load_suite("bad", write(tmp_path, DEMO))
-    matched = load_suite("bad", write(tmp_path, changed(teacher_seed="matched")))
-    assert {c.seed for c in fixed.cells if c.role == "teacher"} == {0}
-    assert sorted(c.seed for c in matched.cells if c.role == "teacher") == [0, 0, 1, 1, 2, 2]
-    for cell in matched.cells:
-        if cell.role == "distilled":
-            assert f"/s{cell.seed}-" in cell.specification.teacher_id
+def test_a_matched_teacher_has_its_students_seed_and_1000(tmp_path):
+    fixed = load_suite("bad", write(tmp_path, changed(teacher_seed=None, teachers={"seed": 5})))
+    assert {c.seed for c in fixed.cells if c.role == "teacher"} == {5}
+    matched = load_suite("bad", write(tmp_path, changed(teacher_seed="matched", teachers={}, seeds=[2, 0])))
+    teachers = {(c.pair, c.seed): c.specification for c in matched.cells if c.role == "teacher"}
+    assert sorted(seed for _, seed in teachers) == [1000, 1000, 1002, 1002]
+    for (_, seed), specification in teachers.items():
+        assert specification["seed"] == seed and f"/s{seed}-" in specification.id
+    distilled = [c for c in matched.cells if c.role == "distilled"]
+    assert distilled and all(c.specification.teacher_id == teachers[c.pair, 1000 + c.seed].id for c in distilled)
+
+
+def test_suites_share_matched_teachers_whatever_their_seeds_rows_and_students(tmp_path):
+    """A teacher depends on its own keys and the student's seed alone."""
+    one, other = (
+        {"teacher_seed": "matched", "teachers": {}, "seeds": seeds, "methods": rows, "pairs": [pair]}
+        for seeds, rows, pair in (
+            ([0, 1], {"KD": {"DISTILLER.TYPE": "KD"}}, {"teacher": "resnet20", "student": "resnet8"}),
+            ([7, 1, 1001], {"NONE": {"DISTILLER.TYPE": "NONE"}}, {"teacher": "resnet20", "student": "resnet14"}),
+        )
+    )
+    suites = [load_suite(name, write(tmp_path, changed(**part), name)) for name, part in (("a", one), ("b", other))]
+    ids = [{c.seed: c.specification.id for c in suite.cells if c.role == "teacher"} for suite in suites]
+    assert [list(seeds) for seeds in ids] == [[1000, 1001], [1007, 1001, 2001]] and ids[0][1001] == ids[1][1001]
+
+
+def test_a_written_seed_contradicts_matched_teachers(tmp_path, capsys, monkeypatch):
+    for teachers in ({"seed": 0}, {"seed": 1000, "checkpoint": "best"}):
+        monkeypatch.chdir(write(tmp_path, changed(teacher_seed="matched", teachers=teachers)))
+        check_line(main(["plan", "bad"]), *capsys.readouterr(), "teachers.seed", "matched", "remove one")
+
+
+def test_a_matched_teachers_seed_stays_exact(tmp_path, capsys, monkeypatch):
+    largest = 2**53 - 1001
+    suite = load_suite("bad", write(tmp_path, changed(teacher_seed="matched", teachers={}, seeds=[largest])))
+    assert {c.seed for c in suite.cells if c.role == "teacher"} == {2**53 - 1}
+    monkeypatch.chdir(write(tmp_path, changed(seeds=[largest + 1])))
+    check_line(main(["plan", "bad"]), *capsys.readouterr(), "seeds", "expected a list")
+
+
+OVERLAPS = {  # pairs, seeds, other sections: (network, seed) that teacher and student share
+    "fixed": ([("resnet8", "resnet8")], [0, 1], {}, [("resnet8", 0)]),
+    "written": ([("resnet8", "resnet8")], [0, 1], {"teachers": {"seed": 1}}, [("resnet8", 1)]),
+    "apart": ([("resnet8", "resnet8")], [0, 1], {"teachers": {"seed": 2}}, []),
+    "other networks": ([("resnet20", "resnet8")], [0, 1], {}, []),
+    "across pairs": ([("resnet20", "resnet8"), ("resnet8", "resnet14")], [0, 1], {}, [("resnet8", 0)]),
+    "matched": ([("resnet8", "resnet8")], [0, 1], {"teacher_seed": "matched"}, []),
+    "matched, 1000 apart": ([("resnet8", "resnet8")], [1, 1001, 2001], {"teacher_seed": "matched"},
+                            [("resnet8", 1001), ("resnet8", 2001)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OVERLAPS)
+def test_a_student_that_starts_as_a_teacher_did_is_a_note(tmp_path, case, capsys, monkeypatch):
+    pairs, seeds, sections, expected = OVERLAPS[case]
+    pairs = [{"teacher": teacher, "student": student} for teacher, student in pairs]
+    sections = {"teachers": {}, "teacher_seed": None} | sections
+    monkeypatch.chdir(write(tmp_path, changed(pairs=pairs, seeds=seeds, **sections)))
+    assert main(["plan", "bad"]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: Teacher:")]
+    assert len(notes) == len(expected)
+    for note, (network, seed) in zip(notes, expected, strict=True):
+        assert f"{network} of seed {seed} is a student" in note
+        assert ("choose other seeds" in note) == ("matched" in sections.values())
+
+
+def test_a_part_has_the_teachers_that_it_needs_and_a_teacher_goes_by_its_own_seed(tmp_path):
+    suite = load_suite("bad", write(tmp_path, changed(teacher_seed="matched", teachers={})))
+    for patterns in ("KD/*/s1", "KD/*/s1,NONE/*/s0"):
+        assert {cell.seed for cell in suite.only(patterns).cells if cell.role == "teacher"} == {1001}
+    assert {cell.name for cell in suite.only("Teacher/*/s1001").cells} == {
+        f"Teacher/{pair}/s1001" for pair in ("resnet20-resnet8", "wrn_16_2-resnet8")
+    }
+    assert {cell.role for cell in suite.only("NONE").cells} == {"student"}
+    with pytest.raises(UserError, match=r"write e\.g\. Teacher/resnet20-resnet8/s1000$"):
+        suite.only("Teacher/*/s1")
+    with pytest.raises(UserError, match="rows are Teacher, NONE, KD"):
+        suite.only("Taecher")
+
+
+@pytest.mark.parametrize("sections", [{"teacher_seed": "matched"}, {"teachers": {"seed": 5}}], ids=["matched", "fixed"])
+@pytest.mark.parametrize("only", [None, "KD/*/s4,KD/*/s1", "NONE"])
+def test_every_cell_has_a_run_before_any_has_two_and_a_teacher_with_the_first_that_needs_it(tmp_path, sections, only):
+    sections = {"teachers": {}, "teacher_seed": None, "seeds": [4, 0, 1]} | sections
+    suite = load_suite("bad", write(tmp_path, changed(**sections)))
+    part = suite.only(only) if only else suite
+    assert part.rounds.keys() == part.runs.keys()
+    places = {}
+    for cell in part.cells:
+        places.setdefault((cell.row, cell.pair), []).append(part.rounds[cell.specification.id])
+        if cell.specification.teacher_id:
+            assert part.rounds[cell.specification.teacher_id] <= part.rounds[cell.specification.id]
+    assert all(rounds == list(range(len(rounds))) for rounds in places.values())
 
 
 def test_every_suite_of_the_project_names_a_control_for_each_scaled_row_and_each_trainer():

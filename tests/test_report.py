@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,15 +19,15 @@ from distillbench.cli import main, parser
 from distillbench.config import components
 from distillbench.errors import UserError
 from distillbench.evaluation import evaluation_directory
-from distillbench.files import to_json, write_atomically
+from distillbench.files import read_json, to_json, write_atomically
 from distillbench.reporting import details
 from distillbench.reporting.collect import collect
 from distillbench.reporting.evidence import NO_REFERENCE, citation_key, gather, references
-from distillbench.reporting.figures import CAPTIONS, save
+from distillbench.reporting.figures import CAPTIONS, WITH_INTERVALS, save
 from distillbench.reporting.index import COLUMNS
 from distillbench.reporting.page import mark, render_page
 from distillbench.reporting.paper import MISSING, bibliography, macros, words, write_paper
-from distillbench.reporting.tables import POOLED, build_table, grid, to_csv, to_markdown
+from distillbench.reporting.tables import POOLED, build_table, grid, tex, to_csv, to_markdown
 from distillbench.store import Store
 
 HOSTILE = ['<script>alert("1")<b> & 50%', "A_B#{$x^~\\", "A+B", "AB", "A|B"]
@@ -38,6 +39,7 @@ pairs: [{teacher: resnet20, student: resnet8}]
 methods: {NONE: {DISTILLER.TYPE: NONE}}
 """
 KEYS = {"NONE": {}, "KD": {"DISTILLER__TYPE": "KD"}, "KD+GKD": {"DISTILLER__TYPE": "KD", "GKD__K": 0.6}}
+PROCESSOR = {"model": "A <CPU>", "torch": "AVX512", "onednn": "Intel AVX2"}
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
@@ -77,7 +79,8 @@ class Suite:
             record = {
                 "run": run, "weights": {"last": "0" * 64, "best": "0" * 64}, "teacher_weights": None,
                 "commit": commits[self.made % len(commits)], "modified": ["src/x.py"][: self.made % 2],
-                "device": "x86_64 CPU", "threads": 1, "platform": "Linux", "seconds": 10.0, "images_per_second": 50.0,
+                "device": "x86_64 CPU", "processor": PROCESSOR, "threads": 1, "platform": "Linux",
+                "seconds": 10.0, "images_per_second": 50.0,
                 "finished": f"2026-01-{self.made:02}T00:00:00+00:00", "versions": {"torch": "2", "numpy": "3"},
             }  # fmt: skip
             write_atomically(self.store.run(run) / "record.json", to_json(record))
@@ -256,6 +259,19 @@ def test_provenance_lists_every_distinct_value(tmp_path, specify):
     assert components.datasets()["digits"]["sha256"] in text
 
 
+def test_provenance_names_each_processor_and_records_before_that(suite):
+    assert "A <CPU>, torch AVX512, oneDNN Intel AVX2" in Page(suite.page()).text("dd")
+    run, other = list(dict.fromkeys(suite.index["run"]))[:2]
+    for name, processor in ((run, None), (other, {"model": "B", "torch": "DEFAULT", "onednn": None})):
+        path = suite.store.run(name) / "record.json"
+        record = read_json(path)
+        del record["processor"]
+        write_atomically(path, to_json(record | ({"processor": processor} if processor else {})))
+    values = Page(suite.page()).texts["dd"]
+    assert {"unknown (1 run)", "B, torch DEFAULT (1 run)"} <= set(values)
+    assert "A <CPU>, torch AVX512, oneDNN Intel AVX2 (10 runs)" in "".join(values)
+
+
 def test_commands_on_the_page_exist_and_name_the_latest_commit(tmp_path, specify):
     suite = Suite(tmp_path, specify, commits=("a" * 40, "b" * 40))
     block = next(text for text in Page(suite.page()).texts["code"] if "snakemake" in text)
@@ -279,6 +295,17 @@ def test_other_tables_and_only_figures_with_a_caption_are_shown(suite, monkeypat
     after = suite.page()
     assert "Curves of &lt;all&gt; runs." in after and "figure-absent" not in after
     assert after.index("figure-accuracy") < after.index("figure-novel")
+
+
+def test_captions_of_intervals_say_what_they_cover(suite):
+    """The caption is of the suite: the same figure of another one covers something else."""
+    caption, paper = (lambda: Page(suite.page()).text("figcaption")), (lambda: suite.paper())
+    assert suite.table.coverage in caption() and tex(suite.table.coverage) in paper()["example.tex"]
+    other = "Deviations and intervals cover something else."
+    suite.table = replace(suite.table, coverage=other)
+    assert other in caption() and suite.page().count(other) == 2, "below the table, and in the figure's caption"
+    assert all(other in paper()[name] for name in ("main.tex", "example.tex", "numbers.tex"))
+    assert all(name in CAPTIONS for name in WITH_INTERVALS)
 
 
 # The paper folder

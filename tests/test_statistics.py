@@ -10,14 +10,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from distillbench.reporting import statistics
+from distillbench.reporting import details, statistics
+from distillbench.reporting.collect import COSTS
+from distillbench.reporting.details import build_details
 from distillbench.reporting.statistics import (
     paired_difference,
     pooled_difference,
     standard_deviation,
     t_interval,
 )
-from distillbench.reporting.tables import POOLED, build_table, to_csv, to_json, to_latex, to_markdown
+from distillbench.reporting.tables import POOLED, build_table, tex, to_csv, to_json, to_latex, to_markdown
 
 REPETITIONS = 10_000
 
@@ -122,12 +124,15 @@ PAIRS = ("resnet20-resnet8", "wrn_16_2-resnet8")
 ROWS = [("KD_2019", "distilled", "NONE"), ("NONE", "student", ""), ("Teacher", "teacher", "")]
 
 
-def example(seeds=(0, 1, 2)):
-    """index and metrics of a complete suite, as in its CSV files; the distilled row stands first."""
+def example(seeds=(0, 1, 2), matched=()):
+    """index and metrics of a complete suite, as in its CSV files; the distilled row stands first.
+
+    matched: the pairs with a teacher a seed.
+    """
     rng, cells, metrics = np.random.default_rng(1), [], []
     for row, role, control in ROWS:
         for pair in PAIRS:
-            for seed in (0,) if role == "teacher" else seeds:
+            for seed in ([1000 + s for s in seeds] if pair in matched else [0]) if role == "teacher" else seeds:
                 cells.append((row, role, control, pair, *pair.split("-"), seed, f"digits/{pair}/{row}/s{seed}"))
                 for checkpoint in ("last", "best"):
                     metrics.append((cells[-1][-1], checkpoint, "top1", 80 + rng.normal()))
@@ -148,6 +153,38 @@ def test_complete_table_has_no_banner():
     table = build_table("demo", *example())
     assert (table.banner, table.runs, table.finished) == ("", 14, 14)
     assert "PARTIAL" not in to_markdown(table) + to_latex(table)
+
+
+BOTH, ALONE = "seeds and teachers (one a seed)", "seeds alone"
+COVERAGES = [  # pairs with matched teachers, roles without rows, seeds: the sentence
+    ((), (), 3, f"{ALONE}, as each pair has one teacher."),
+    (PAIRS, (), 3, f"{BOTH}; {ALONE}, in NONE, without teacher."),
+    (PAIRS, ("student",), 3, f"{BOTH}."),
+    (
+        PAIRS[:1],
+        (),
+        3,
+        f"{BOTH} in {PAIRS[0]}; {ALONE}, in {PAIRS[1]}, which has one teacher; {ALONE}, in NONE, without",
+    ),
+    (PAIRS, ("distilled",), 3, "seeds."),
+    ((), ("distilled",), 3, "seeds."),
+    (PAIRS, (), 1, f"{ALONE}, as each pair has one teacher."),
+]
+
+
+@pytest.mark.parametrize("matched, without_roles, seeds, sentence", COVERAGES)
+def test_the_legend_says_which_variation_an_interval_covers(matched, without_roles, seeds, sentence):
+    index, metrics = example(range(seeds), matched)
+    index = index[~index["role"].isin(without_roles)].assign(control="")
+    table = build_table("demo", index, metrics)
+    expected = f"Deviations and intervals cover {sentence}"
+    assert table.coverage.startswith(expected)
+    costs = pd.DataFrame(columns=["run", *COSTS])
+    found = build_details(index, metrics, costs)
+    for text in (to_markdown(table), details.to_markdown(table, found)):
+        assert table.coverage in text
+    for text in (to_latex(table), details.to_latex(table, found)):
+        assert tex(table.coverage) in text
 
 
 def test_missing_runs_are_announced():

@@ -295,7 +295,7 @@ def tables(suite, out, partial):
     for ending, write in FORMATS.items():
         write_atomically(out / f"{prefix}main.{ending}", write(results.table))
     for ending, write in details.FORMATS.items():
-        write_atomically(out / f"{prefix}details.{ending}", write(suite, results.details))
+        write_atomically(out / f"{prefix}details.{ending}", write(results.table, results.details))
     if not partial:
         _remove_partial(out)
 

@@ -132,9 +132,17 @@ class Store:
 def read_record(path):
     """What record.json of a finished run holds. Raises UserError if it is something else."""
     record = read_json(path)
-    if not isinstance(record, dict) or not record.keys() >= RECORDED or not isinstance(record["weights"], dict):
+    valid = isinstance(record, dict) and record.keys() >= RECORDED and isinstance(record["weights"], dict)
+    if not valid or not isinstance(record.get("processor", {}), dict):
         raise UserError(f"{path}: not a run's record; restore the file or remove the run")
     return record
+
+
+def processor_text(record):
+    """The processor of a record and the instruction sets in effect there; older records name none."""
+    found = record.get("processor", {})
+    texts = {"model": "{}", "torch": "torch {}", "onednn": "oneDNN {}"}
+    return ", ".join(text.format(found[name]) for name, text in texts.items() if found.get(name)) or "unknown"
 
 
 def _without_code(value):

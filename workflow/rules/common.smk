@@ -28,8 +28,6 @@ except UserError as error:
     print(f"distillbench: {error}", file=sys.stderr)
     sys.exit(2)
 
-SEEDS = sorted({cell.seed for cell in PLAN.cells})
-
 
 wildcard_constraints:
     run=RUN_ID,
@@ -119,8 +117,8 @@ def metrics_input(wildcards):
 
 def seed_major(wildcards):
     """Priority of a run: every cell has one run before any has two."""
-    seed = STORE.specification(wildcards.run)["seed"]
-    return len(SEEDS) - SEEDS.index(seed) if seed in SEEDS else 0
+    rounds = PLAN.rounds
+    return max(rounds.values()) + 1 - rounds[wildcards.run] if wildcards.run in rounds else 0
 
 
 def run_threads(wildcards):

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections import Counter
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -18,6 +19,7 @@ from distillbench.loggers import asked_for
 
 SECTIONS = ("dataset", "seeds", "base", "teachers", "teacher_seed", "pairs", "method_files", "methods", "sweep")
 REQUIRED = ("dataset", "seeds", "pairs", "methods")
+MATCHED = 1000  # a matched teacher of student seed s has seed 1000 + s, in every suite
 SET_ELSEWHERE = {"DATASET.TYPE": "dataset:", "DISTILLER.TEACHER": "pairs:", "DISTILLER.STUDENT": "pairs:"}
 
 
@@ -54,6 +56,16 @@ class Suite:
         """{run id: Specification}, each run once, in the order of scheduling."""
         return {cell.specification.id: cell.specification for cell in self.cells}
 
+    @cached_property
+    def rounds(self):
+        """{run id: n}: it is the n-th run of its cell of the table, from 0 on; the least n, where it is in several."""
+        rounds, counts = {}, Counter()
+        for cell in self.cells:
+            place, run = (cell.row, cell.pair), cell.specification.id
+            rounds[run] = min(counts[place], rounds.get(run, counts[place]))
+            counts[place] += 1
+        return rounds
+
     def sources(self):
         """{run id: where it was written down}, for its record."""
         return {
@@ -79,8 +91,10 @@ class Suite:
         names = {cell.name for cell in chosen}
         for pattern in patterns.split(","):
             if not any(_matches(cell, pattern) for cell in self.cells):
-                rows = dict.fromkeys(cell.row for cell in self.cells)
-                raise UserError(f"only={pattern}: matches no run of suite {self.name}; rows are {', '.join(rows)}")
+                rows = ", ".join(dict.fromkeys(cell.row for cell in self.cells))
+                near = [cell.name for cell in self.cells if _matches(cell, pattern.split("/")[0])]
+                hint = f"write e.g. {near[0]}" if near else f"rows are {rows}"
+                raise UserError(f"only={pattern}: matches no run of suite {self.name}; {hint}")
         needed = {cell.specification.teacher_id for cell in chosen}
         cells = (c for c in self.cells if c.name in names or (c.role == "teacher" and c.specification.id in needed))
         return Suite(self.name, self.source, tuple(cells))
@@ -154,7 +168,7 @@ class _Reader:
             return specification
 
         for seed, (row, written, control), pair in itertools.product(seeds, rows, pairs):
-            teacher_seed = seed if teachers["matched"] else teachers["seed"]
+            teacher_seed = MATCHED + seed if teachers["matched"] else teachers["seed"]
             made_by = add(pair, "Teacher", "teacher", "", teacher_seed, pair["teacher"], (), teachers["written"])
             teacher, role = None, "student"
             if needs_teacher(written):
@@ -162,7 +176,8 @@ class _Reader:
                 role = "distilled"
             add(pair, row, role, control, seed, pair["student"], (pair["written"],), written, teacher)
         ordered = sorted(cells.values(), key=lambda cell: cell.role != "teacher")  # stable: seed-major among students
-        return Suite(self.name, self.source, tuple(ordered))
+        remedy = "choose other seeds" if teachers["matched"] else "write teacher_seed: matched or another teachers.seed"
+        return Suite(self.name, self.source, tuple(_with_overlaps(ordered, remedy)))
 
     def dataset(self):
         name = self.content["dataset"]
@@ -197,6 +212,9 @@ class _Reader:
         mode = self.content.get("teacher_seed", "fixed")
         if mode not in ("fixed", "matched"):
             raise self.error("teacher_seed", f"{mode!r} is not valid here, expected fixed or matched")
+        if mode == "matched" and "seed" in section:
+            rule = f"a teacher has its student's seed + {MATCHED}"
+            raise self.error("teachers.seed", f"contradicts `teacher_seed: matched`, where {rule}; remove one of them")
         written = self.flat("teachers", {k: v for k, v in section.items() if k not in options})
         if "DISTILLER.TYPE" in written.values:
             raise self.error("teachers.DISTILLER.TYPE", "teachers learn from the labels alone; remove it")
@@ -300,8 +318,19 @@ def _same_variant(variants, setting, control):
     return control
 
 
+def _with_overlaps(cells, remedy):
+    """The cells, with a note at each teacher whose network and seed are those of a student, too."""
+    students = {(cell.student, cell.seed): cell.row for cell in reversed(cells) if cell.role != "teacher"}
+    for cell in cells:
+        if cell.role == "teacher" and (cell.teacher, cell.seed) in students:
+            who = f"{cell.teacher} of seed {cell.seed} is a student in row {students[cell.teacher, cell.seed]}, too"
+            cell = cell._replace(notes=(*cell.notes, f"{who}, and both start from the same weights; {remedy}"))
+        yield cell
+
+
 def _is_seed(value):
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53  # what JSON holds exactly
+    """Teachers' seeds, too, stay within what JSON holds exactly."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 - MATCHED
 
 
 def _short(value):

@@ -15,6 +15,7 @@ import torch
 
 from distillbench import __version__
 from distillbench.config import components
+from distillbench.engine.processor import processor
 from distillbench.engine.weights import save_tensors, weights_digest
 from distillbench.files import to_json, write_atomically
 from distillbench.models import network_cost
@@ -98,6 +99,7 @@ def provenance(device, threads):
             **{package: version(package) for package in ("torch", "numpy")},
         },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU",
+        "processor": processor(),
         "threads": threads,
         "host": socket.gethostname(),
         "platform": platform.platform(),

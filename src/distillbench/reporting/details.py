@@ -20,11 +20,11 @@ COLUMNS = {  # name of the metric or cost: (heading, format)
     "images_per_second": ("images/s", "{:.0f}"),
 }
 LEGEND = (
-    "Test split, after the last epoch, mean ± standard deviation over seeds. NLL and KL(teacher || student) in nats at"
-    " temperature 1; Brier score summed over classes (0 to 2); ECE with 15 bins of equal width; agreement: share of"
-    " images for which student and teacher predict the same class. Parameters and multiply-adds (convolutions and"
-    " linear layers, one image) are the network's; training time and training images per second include the test after"
-    " each epoch, and are comparable only where machines were the same and equally busy."
+    "Test split, after the last epoch, mean ± standard deviation over runs, one a seed. NLL and KL(teacher || student)"
+    " in nats at temperature 1; Brier score summed over classes (0 to 2); ECE with 15 bins of equal width; agreement:"
+    " share of images for which student and teacher predict the same class. Parameters and multiply-adds (of the"
+    " convolutions and linear layers, for one image) are the network's; training time and training images per second"
+    " include the test after each epoch, and are comparable only where machines were the same and equally busy."
 )
 
 
@@ -61,23 +61,23 @@ def _cell(line, name, form):
     return form.format(line[name]) + ("" if constant else f" ± {form.format(line[f'{name}_sd'])}")
 
 
-def to_csv(suite, details):
+def to_csv(table, details):
     return details.to_csv(index=False, lineterminator="\n")
 
 
-def to_markdown(suite, details):
-    return f"# Details of suite {suite}\n\n{markdown(*grid(details))}\n\n{LEGEND}\n"
+def to_markdown(table, details):
+    return f"# Details of suite {table.suite}\n\n{markdown(*grid(details))}\n\n{LEGEND} {table.coverage}\n"
 
 
-def to_latex(suite, details):
+def to_latex(table, details):
     """A booktabs table, complete with caption; wide."""
     header, lines = grid(details)
     head, *body = ("  " + " & ".join(map(tex, line)) + r" \\" for line in (header, *lines))
-    rows = "\n".join(body)
+    rows, caption = "\n".join(body), f"Suite {table.suite}. {LEGEND} {table.coverage}"
     return (
         "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n"
         f"\\begin{{tabular}}{{ll{'r' * (len(header) - 2)}}}\n  \\toprule\n{head}\n  \\midrule\n{rows}\n"
-        f"  \\bottomrule\n\\end{{tabular}}\n\\caption{{{tex(f'Suite {suite}. {LEGEND}')}}}\n\\end{{table}}\n"
+        f"  \\bottomrule\n\\end{{tabular}}\n\\caption{{{tex(caption)}}}\n\\end{{table}}\n"
     )
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from distillbench.config import components
 from distillbench.config.specification import Specification
 from distillbench.errors import UserError
-from distillbench.reporting.figures import CAPTIONS
+from distillbench.reporting.figures import CAPTIONS, WITH_INTERVALS
 from distillbench.reporting.tables import METRIC, ROLES
 
 NO_REFERENCE = "no reference declared"
@@ -67,10 +67,11 @@ def citation_key(entry):
     return found[1]
 
 
-def figure_files(folder, partial):
-    """[(name, caption, path without ending)] of the figures that are in a folder."""
-    files = {name: folder / (f"partial-{name}" if partial else name) for name in CAPTIONS}
-    return [(name, CAPTIONS[name], file) for name, file in files.items() if file.with_suffix(".png").exists()]
+def figure_files(table, folder, partial):
+    """[(name, caption, path without ending)] of a table's figures that are in a folder."""
+    captions = {n: f"{text} {table.coverage}" if n in WITH_INTERVALS else text for n, text in CAPTIONS.items()}
+    files = {name: folder / (f"partial-{name}" if partial else name) for name in captions}
+    return [(name, captions[name], file) for name, file in files.items() if file.with_suffix(".png").exists()]
 
 
 def other_tables(folder, ending, partial):

@@ -9,7 +9,7 @@ from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.planning import plan_suite
 from distillbench.reporting.results import read_results
 from distillbench.reporting.tables import grid
-from distillbench.store import read_record
+from distillbench.store import processor_text, read_record
 
 
 def explain(suite_name, name):
@@ -24,9 +24,10 @@ def explain(suite_name, name):
     entry = table.entries[row, pair]
     pattern = glob.escape(cells[0].name if name.count("/") == 2 else f"{row}/{pair}")
     workflow = f"snakemake --profile profiles/local --config suite={suite_name} {shlex.quote(f'only={pattern}')}"
+    notes = dict.fromkeys(note for cell in cells for note in cell.notes)
     lines = [
         f"{row}, {pair}, suite {suite_name}: {_cell_text(table, row, pair)}",
-        *_aligned([("source", "; ".join([f"{suite.source}, row {row}", *cells[0].notes])), ("workflow", workflow)]),
+        *_aligned([("source", "; ".join([f"{suite.source}, row {row}", *notes])), ("workflow", workflow)]),
     ]
     for cell in cells:
         lines += ["", *_run(cell, entry, store)]
@@ -98,7 +99,8 @@ def _provenance(path):
     source, modified = record.get("source"), record["modified"]
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     commit = ", modified: ".join([record["commit"] or "outside git", *([", ".join(modified)] if modified else [])])
-    lines = [("made", f"{record['finished']} on {record['device']}"), ("commit", commit), ("versions", versions)]
+    lines = [("made", f"{record['finished']} on {record['device']}"), ("processor", processor_text(record))]
+    lines += [("commit", commit), ("versions", versions)]
     if source:
         lines.append(("origin", "; ".join([f"{source['file']}, row {source['row']}", *source["notes"]])))
     return lines
@@ -134,7 +136,10 @@ def _control(suite, table, entry, cells):
     mean = entry.difference
     if mean.n:
         interval = f" [{mean.low:+.2f}, {mean.high:+.2f}], 95 % t-interval" if mean.n > 1 else ""
-        facts.append(("mean", f"{mean.mean:+.2f}{interval} of {mean.n} paired seeds"))
+        compared = (cell for cell in suite.cells if cell.pair == entry.pair and cell.row in (entry.row, entry.control))
+        taught = len({cell.specification.teacher_id for cell in compared} - {None})
+        teachers = f", {taught} teacher{'s' * (taught > 1)}" if taught else ""
+        facts.append(("mean", f"{mean.mean:+.2f}{interval} of {mean.n} paired seeds{teachers}"))
     return [*lines, "  top-1 after the last epoch:", *(f"  {line}" for line in _aligned(facts))]
 
 

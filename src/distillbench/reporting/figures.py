@@ -20,7 +20,7 @@ GREY = "0.35"
 CAPTIONS = {  # by the figure's file; the report page and the paper folder show them in this order
     "accuracy": (
         "Top-1 accuracy on the test split after the last epoch, by method, a panel a teacher-student pair. Dots are"
-        " runs, one a seed; diamonds their mean with its 95 % t-interval; the dashed line is the teacher."
+        " runs, one a seed; diamonds their mean with its 95 % t-interval; the dashed line is the mean of the teachers."
     ),
     "differences": (
         "Difference in top-1 accuracy after the last epoch between each row and its control, in percentage points,"
@@ -29,19 +29,23 @@ CAPTIONS = {  # by the figure's file; the report page and the paper folder show 
     ),
     "curves": (
         "Learning curves: error (100 - top-1 accuracy) and cross entropy on the test split after each epoch, mean over"
-        " seeds; bands reach from the lowest to the highest seed. Dotted verticals are decays of the learning rate."
+        " runs, one a seed; bands reach from the lowest to the highest run. Dotted verticals are decays of the learning"
+        " rate."
     ),
     "scale": (
         "GKD's factor over the teacher's confidence (its largest softened probability) as both occurred in training:"
         " bars are the share of training samples in each of twenty bins, lines the mean factor of the samples in a"
-        " bin, over all epochs and seeds. Bins with less than one sample in ten thousand are left out."
+        " bin, over all epochs and runs. Bins with less than one sample in ten thousand are left out."
     ),
     "gradients": (
         "Gradient of the weighted distillation loss with respect to the student's logits during training, per sample:"
-        " target is the label, other 1 to 5 are the teacher's largest other classes. Mean over samples and seeds of the"
+        " target is the label, other 1 to 5 are the teacher's largest other classes. Mean over samples and runs of the"
         " signed (top) and absolute (bottom) value. Solid: the row; thin dashes: its control."
     ),
 }
+
+
+WITH_INTERVALS = ("accuracy", "differences")  # their captions end in the table's coverage
 
 
 def style():
@@ -190,7 +194,7 @@ def curves_figure(results):
     for axis in axes[:, 0]:
         _log_scale(axis)
     legend(figure, rows, [look(number) for number in range(len(rows))])
-    entitle(figure, table, "learning curves, mean and range over seeds" + histories_here(results))
+    entitle(figure, table, "learning curves, mean and range over runs" + histories_here(results))
     return figure
 
 

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from distillbench.reporting.evidence import NO_REFERENCE, figure_files, gather, other_tables, references
 from distillbench.reporting.tables import grid, legend
+from distillbench.store import processor_text
 
 INTERVAL = re.compile(r"\[([+-])(\d+\.\d+), \1(\d+\.\d+)\]")  # both ends on one side of zero
 NUMBER = re.compile(r"([+-]?[\d.]+|-|)$")
@@ -138,6 +139,7 @@ def provenance(runs):
     for package in dict.fromkeys(name for record in records for name in record["versions"]):
         facts.append((package, distinct(str(record["versions"].get(package, "unknown")) for record in records)))
     facts.append(("device", distinct(f"{r['device']}, threads: {r['threads']}" for r in records)))
+    facts.append(("processor", distinct(map(processor_text, records))))
     facts.append(("platform", distinct(record["platform"] for record in records)))
     dates = sorted(record["finished"] for record in records)
     facts.append(("finished", [f"{dates[0]} to {dates[-1]}"] if dates else []))
@@ -182,7 +184,7 @@ def render_page(table, index, store, folder, partial=False):
     sheets = [main_sheet(table), *filter(None, map(read_markdown, other_tables(folder, "md", partial)))]
     figures = [
         (name, caption, *_embedded(path.with_suffix(".png").read_bytes()))
-        for name, caption, path in figure_files(folder / "figures", partial)
+        for name, caption, path in figure_files(table, folder / "figures", partial)
     ]
     params = store.results.parent / "params" / f"{table.suite}.yaml"
     found = {what: entry or NO_REFERENCE for run in runs for what, entry in references(run.specification).items()}

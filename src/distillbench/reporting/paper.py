@@ -30,7 +30,7 @@ def write_paper(table, details, index, store, folder, out, partial=False):
     tables = {"main": to_latex(table)}
     for path in other_tables(folder, "tex", partial):
         tables[path.stem.removeprefix("partial-")] = path.read_text(encoding="utf-8")
-    figures = figure_files(folder / "figures", partial)
+    figures = figure_files(table, folder / "figures", partial)
     entries = bibliography(runs)
     numbers = macros(table, details)
     files = {f"{name}.tex": fitted(text, f"{table.suite}-{name}") for name, text in tables.items()}
@@ -139,6 +139,7 @@ def _letters(text):
 def definitions(table, numbers, runs):
     """The text of numbers.tex: a macro a line, and below them which keys of references.bib a row cites."""
     lines = [f"% The numbers of suite {table.suite}, rounded as in its tables; {MISSING} where there is none."]
+    lines.append(f"% {_line(table.coverage)}")
     if table.banner:
         lines.append(f"% {table.banner}")
     lines += [rf"\newcommand{{\{name}}}{{{text}}}% {_line(what)}" for name, (text, what) in numbers.items()]

@@ -45,6 +45,7 @@ class Table:
     pooled: dict
     runs: int
     finished: int
+    coverage: str  # a sentence: which variation the deviations and intervals cover
 
     @property
     def banner(self):
@@ -80,7 +81,24 @@ def build_table(suite, index, metrics, failures=None):
         if control and len(pairs) > 1:
             pooled[row] = pooled_difference([(entries[row, p].last, entries[control, p].last) for p in pairs])
     finished = sum((run, "last") in values for run in set(index["run"]))
-    return Table(suite, rows, pairs, entries, pooled, index["run"].nunique(), finished)
+    return Table(suite, rows, pairs, entries, pooled, index["run"].nunique(), finished, coverage(index))
+
+
+def coverage(index):
+    """The sentence that says which variation a suite's deviations and intervals cover."""
+    alone = list(dict.fromkeys(index[index["role"] == "student"]["row"]))
+    taught, runs = set(index[index["role"] == "distilled"]["pair"]), index[index["role"] == "teacher"]
+    matched = [pair for pair, made in runs.groupby("pair", sort=False)["run"] if pair in taught and made.nunique() > 1]
+    single = [pair for pair in dict.fromkeys(index["pair"]) if pair in taught and pair not in matched]
+    parts = []
+    if matched:
+        parts.append("seeds and teachers (one a seed)" + (f" in {', '.join(matched)}" if single else ""))
+    if single:
+        places = f"in {', '.join(single)}, which has" if matched else "as each pair has"
+        parts.append(f"seeds alone, {places} one teacher")
+    if matched and alone:
+        parts.append(f"seeds alone, in {', '.join(alone)}, without teacher")
+    return f"Deviations and intervals cover {'; '.join(parts) or 'seeds'}."
 
 
 def to_csv(table):
@@ -180,10 +198,10 @@ def _difference(difference, control):
 def legend(table):
     """What the cells mean, in one paragraph."""
     return (
-        "Top-1 accuracy in percent on the test split: mean ± standard deviation over seeds (finished/attempted runs)"
-        " after the last epoch; best: mean of each run's best test epoch, which is optimistic. Differences are those of"
-        " the last epoch, paired by seed, with 95 % t-intervals; over all pairs they are averaged within a seed first."
-        " Teachers are trained once unless n says otherwise, so intervals do not include the choice of the teacher."
+        "Top-1 accuracy in percent on the test split: mean ± standard deviation over runs (finished/attempted runs),"
+        " one a seed, after the last epoch; best: mean of each run's best test epoch, which is optimistic. Differences"
+        " are those of the last epoch, paired by seed, with 95 % t-intervals; over all pairs they are averaged within a"
+        f" seed first. {table.coverage}"
     )
 
 
