@@ -3,9 +3,16 @@
 import re
 from pathlib import Path
 
+import pandas as pd
+import pytest
+from renew_docs import BLOCKS, block
+
 from distillbench.config import components
 from distillbench.config.reference import reference
 from distillbench.config.schema import ALIAS, all_keys
+from distillbench.config.suite import load_suite
+from distillbench.reporting.index import COLUMNS
+from distillbench.reporting.tables import build_table
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -16,10 +23,35 @@ def test_the_key_reference_is_the_declarations():
     assert all(f"| `{name}` |" in reference() for name in all_keys())
 
 
-def test_the_readme_names_both_commands_and_shows_the_demos_table():
+def shape(text):
+    """A table in Markdown without its numbers: the cells of each line as words, and the text below it."""
+    lines = [line for line in text.splitlines() if line and not set(line) <= set("|- ")]
+    words = (re.sub(r"[^\w.|]*\d+\.\d\d[],]?", "", line).replace("±", "") for line in lines if line.startswith("|"))
+    rows = [[re.sub(r"\(\d+/(\d+)\)", r"(\1)", " ".join(cell.split())) for cell in line.split("|")] for line in words]
+    return rows, " ".join(line for line in lines if not line.startswith("|"))
+
+
+@pytest.mark.parametrize(("page", "suite", "write"), BLOCKS, ids=[f"{page} {suite}" for page, suite, _ in BLOCKS])
+def test_tables_of_the_documentation_are_what_the_suites_make(page, suite, write):
+    """Rows, columns, controls, seeds and legend. If this fails: tools/renew_docs.py"""
+    planned = load_suite(suite, ROOT)
+    index = pd.DataFrame(
+        [(*(getattr(c, n) for n in COLUMNS[:-1]), c.specification.id) for c in planned.cells], columns=COLUMNS
+    )
+    lines = [(run, checkpoint, "top1", 90.0) for run in planned.runs for checkpoint in ("last", "best")]
+    metrics = pd.DataFrame(lines, columns=["run", "checkpoint", "metric", "value"])
+    expected = write(build_table(suite, index, metrics)).partition("\n\n")[2]
+    (found,) = block(suite).findall((ROOT / page).read_text())
+    assert shape(found[1]) == shape(expected)
+
+
+def test_the_readme_shows_both_commands_a_figure_and_a_table_of_100_columns_first():
     readme = (ROOT / "README.md").read_text()
-    assert "make demo" in readme and "make test" in readme
-    assert (ROOT / "docs" / "demo-table.md").read_text().strip() in readme
+    first = readme.partition("\n## ")[0]
+    assert "make demo" in first and "make test" in first and "![" in first and "<!-- table demo -->" in first
+    assert (
+        max(map(len, readme.splitlines())) <= 120 and max(map(len, block("demo").search(first)[2].splitlines())) <= 100
+    )
 
 
 def test_neither_engine_nor_workflow_names_a_method():
@@ -37,4 +69,4 @@ def test_every_page_of_the_documentation_is_linked_and_no_link_is_dead():
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
             linked.add((page.parent / target).resolve())
-    assert {page for page in pages[1:] if page.name != "demo-table.md"} <= linked
+    assert set(pages[1:]) <= linked

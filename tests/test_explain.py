@@ -54,13 +54,28 @@ def values(text, name):
 
 
 def test_the_cell_is_the_one_in_the_table(folder, capsys):
-    assert main(["tables", "small"]) == 0
-    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| KD "))
+    assert main(["tables", "small", "--partial", "--out", "tables"]) == 0
+    text = Path("tables/partial-main.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| KD "))
     accuracy, best, difference = [cell.strip() for cell in row.strip("| ").split("|")][1:4]
     text = explained(capsys, "small", "KD/resnet20-resnet8")
     assert text.splitlines()[0] == f"KD, resnet20-resnet8, suite small: {accuracy}, best {best}, {difference}"
     mean = re.fullmatch(r"([+-][\d.]+ \[.*\]) vs NONE", difference)[1]
-    assert f"    mean  {mean}, 95 % t-interval of 3 paired seeds" in text
+    assert f"    mean  {mean}, 95 % t-interval of 3 paired seeds, 1 teacher" in text
+
+
+def test_matched_teachers_are_named_and_counted(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stores.new_project(tmp_path, f"{stores.SUITE}teacher_seed: matched\n")
+    stores.finish_all(tmp_path)
+    known = stores.runs(tmp_path)
+    text = explained(capsys, "small", "KD/resnet20-resnet8")
+    assert values(text, "teacher") == [f"{known[f'Teacher/s{1000 + seed}']} (last)" for seed in (0, 1)]
+    assert "t-interval of 2 paired seeds, 2 teachers" in text
+    text = explained(capsys, "small", "Teacher/resnet20-resnet8/s1001")
+    assert f"s1001  done  {known['Teacher/s1001']}" in text and "only=Teacher/resnet20-resnet8/s1001" in text
+    assert main(["explain", "small", "Teacher/resnet20-resnet8/s1"]) == 2
+    assert "s1001" in capsys.readouterr().err
 
 
 def test_every_run_is_shown_with_state_values_teacher_and_files(folder, capsys):
@@ -77,6 +92,7 @@ def test_every_run_is_shown_with_state_values_teacher_and_files(folder, capsys):
             assert str(path) in values(text, "predictions")
     assert values(text, "teacher") == [f"{known['Teacher/s0']} (last)"] * 3
     assert values(text, "source") == ["params/small.yaml, row KD"]
+    assert values(text, "processor") == ["unknown"] * 3, "of records that name none"
 
 
 def test_provenance_is_that_of_the_record(folder, capsys):

@@ -19,7 +19,7 @@ from distillbench.reporting.statistics import (
     standard_deviation,
     t_interval,
 )
-from distillbench.reporting.tables import POOLED, build_table, tex, to_csv, to_json, to_latex, to_markdown
+from distillbench.reporting.tables import POOLED, build_table, tex, to_csv, to_json, to_latex, to_markdown, to_summary
 
 REPETITIONS = 10_000
 
@@ -185,6 +185,24 @@ def test_the_legend_says_which_variation_an_interval_covers(matched, without_rol
         assert table.coverage in text
     for text in (to_latex(table), details.to_latex(table, found)):
         assert tex(table.coverage) in text
+
+
+@pytest.mark.parametrize("pairs", [PAIRS, PAIRS[:1]])
+def test_the_summary_has_the_tables_accuracies_and_last_difference_within_100_columns(pairs):
+    index, metrics = example(matched=PAIRS)
+    index = index[index["pair"].isin(pairs)]
+    run = index["run"].iloc[0]
+    table = build_table("demo", index, without(metrics, run), {run: "a reason"})
+    whole, short = to_markdown(table).splitlines(), to_summary(table).splitlines()
+    assert max(map(len, short)) <= 100
+
+    def cells(lines):
+        return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines if line.startswith("| ")]
+
+    for line, summary in zip(cells(whole), cells(short), strict=True):
+        assert summary == [line[0], *line[1 : 1 + 3 * len(pairs) : 3], *line[1 + 3 * len(pairs) - (len(pairs) == 1) :]]
+    assert table.coverage in " ".join(short) and table.banner in " ".join(short)
+    assert short[-1] == whole[-1] and short[-1].startswith("[1] failed: ")
 
 
 def test_missing_runs_are_announced():

@@ -54,6 +54,20 @@ def test_a_dry_run_leaves_git_clean_and_nothing_trained(fresh):
     assert not fresh.trained()
 
 
+def test_matched_teachers_are_trained_with_the_students_of_their_seed(fresh):
+    """Every cell gets a run before any gets two."""
+    fresh.edit("teachers: {", "teacher_seed: matched\nteachers: {")
+    output = succeeded(fresh.snakemake("-n", "--config", "suite=small"))
+    found = re.findall(
+        r"^rule train:\n(?:    .*\n)*?    wildcards: run=(\S+)\n    priority: (\d+)", output, re.MULTILINE
+    )
+    priorities = {fresh.index()[run]: int(priority) for run, priority in found}
+    assert priorities == {
+        **dict.fromkeys([("Teacher", 1000), ("NONE", 0), ("KD", 0)], 2),
+        **dict.fromkeys([("Teacher", 1001), ("NONE", 1), ("KD", 1)], 1),
+    }
+
+
 def test_a_second_call_does_nothing(project):
     before = project.files("results/runs", "results/suites", "reports")
     output = succeeded(project.snakemake("--config", "suite=small"))

@@ -277,18 +277,18 @@ def evaluate(run, stage, device):
 
 
 def tables(suite, out, partial):
-    """Print a suite's table from the runs that are there, or write its tables to a folder (--out).
+    """Print a summary of a suite's table from the runs that are there, or write its tables to a folder (--out).
 
     Complete tables are read from results/suites/SUITE, as the workflow collected it.
     """
     from distillbench.files import write_atomically
     from distillbench.reporting import details
     from distillbench.reporting.results import read_results
-    from distillbench.reporting.tables import FORMATS
+    from distillbench.reporting.tables import FORMATS, to_summary
 
     results = read_results(suite, partial or out is None)
     if out is None:
-        print(FORMATS["md"](results.table))
+        print(to_summary(results.table))
         print(f"Files: reports/{suite}/ (page, tables, figures, paper), results/runs/ (runs), results/suites/{suite}/")
         return
     out, prefix = Path(out), "partial-" if partial else ""

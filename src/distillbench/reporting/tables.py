@@ -2,6 +2,7 @@
 
 import io
 import json
+import textwrap
 from dataclasses import dataclass
 from math import isnan
 from typing import NamedTuple
@@ -206,13 +207,31 @@ def legend(table):
 
 
 def to_markdown(table):
+    return _document(table, *grid(table), legend(table))
+
+
+def to_summary(table, width=100):
+    """The table as the terminal and the README show it: accuracies, and the difference over all pairs."""
     header, lines, footnotes = grid(table)
+    kept = [0, *range(1, 1 + 3 * len(table.pairs), 3), len(header) - 1]
+    header, *lines = ([line[i] for i in kept] for line in (header, *lines))
+    pooled = ", averaged over the pairs within a seed," if table.pooled else ""
+    text = (
+        "Top-1 accuracy in percent on the test split after the last epoch: mean ± standard deviation over runs"
+        f" (finished/attempted runs), one a seed. Differences are paired by seed{pooled} with 95 % t-intervals."
+        f" {table.coverage}"
+    )
+    return _document(table, header, lines, footnotes, textwrap.fill(text, width))
+
+
+def _document(table, header, lines, footnotes, legend):
+    """A page in Markdown."""
     text = io.StringIO()
     print(f"# Suite {table.suite}\n", file=text)
     if table.banner:
         print(f"**{table.banner}**\n", file=text)
     print(markdown(header, lines), file=text)
-    print(f"\n{legend(table)}", file=text)
+    print(f"\n{legend}", file=text)
     for number, note in enumerate(footnotes, 1):
         print(f"\n[{number}] failed: {note}", file=text)
     return text.getvalue()

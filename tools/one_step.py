@@ -1,0 +1,20 @@
+"""One training step of resnet8 on a batch of digits: the processor, and the SHA-256 of the weights behind the step.
+
+Two kinds of arithmetic, on one machine (docs/demo.md):
+
+    python tools/one_step.py
+    ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 python tools/one_step.py
+"""
+
+import torch
+
+from distillbench import contract
+from distillbench.engine.processor import processor
+from distillbench.engine.weights import weights_digest
+
+torch.set_num_threads(1)
+keys = {"DISTILLER.TYPE": "NONE", "SOLVER.PRECISION": "fp32"}
+learner, batch = contract.learner(keys), contract.batch(keys)
+learner.step(batch._replace(views=[view.float() for view in batch.views]), {})
+print(processor())
+print(weights_digest(learner.student.state_dict()))
