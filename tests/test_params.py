@@ -424,7 +424,7 @@ def test_a_matched_teachers_seed_stays_exact(tmp_path, capsys, monkeypatch):
     largest = 2**53 - 1001
     suite = load_suite("bad", write(tmp_path, changed(teacher_seed="matched", teachers={}, seeds=[largest])))
     assert {c.seed for c in suite.cells if c.role == "teacher"} == {2**53 - 1}
-    monkeypatch.chdir(write(tmp_path, changed(seeds=[largest + 1])))
+    monkeypatch.chdir(write(tmp_path, changed(teacher_seed="matched", teachers={}, seeds=[largest + 1])))
     check_line(main(["plan", "bad"]), *capsys.readouterr(), "seeds", "expected a list")
 
 

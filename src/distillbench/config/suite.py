@@ -12,7 +12,7 @@ from typing import NamedTuple
 from distillbench.config import components, method_files
 from distillbench.config.resolve import Written, flatten, needs_teacher, read_keys, resolve
 from distillbench.config.schema import all_keys
-from distillbench.config.specification import Specification, build_specification
+from distillbench.config.specification import Specification, build_specification, is_seed
 from distillbench.config.yaml_file import read_yaml
 from distillbench.errors import UserError, one_of
 from distillbench.loggers import asked_for
@@ -151,7 +151,7 @@ class _Reader:
 
     def suite(self):
         base, teachers = self.flat("base", self.content.get("base", {}), below_rows=True), self.teachers()
-        dataset, seeds, pairs, rows = self.dataset(), self.seeds(), self.pairs(), self.rows()
+        dataset, seeds, pairs, rows = self.dataset(), self.seeds(teachers["matched"]), self.pairs(), self.rows()
         cells = {}
 
         def add(pair, row, role, control, seed, network, layers, written, teacher=None):
@@ -185,8 +185,11 @@ class _Reader:
             raise self.error("dataset", one_of(name, components.datasets(), "dataset"))
         return name
 
-    def seeds(self):
-        return self.list_of("seeds", self.content["seeds"], _is_seed, "different integers from 0 on, e.g. [0, 1, 2]")
+    def seeds(self, matched):
+        def valid(seed):
+            return is_seed(seed) and (not matched or is_seed(MATCHED + seed))
+
+        return self.list_of("seeds", self.content["seeds"], valid, "different integers from 0 on, e.g. [0, 1, 2]")
 
     def list_of(self, place, values, valid, expected):
         if (
@@ -203,7 +206,7 @@ class _Reader:
         if not isinstance(section, dict):
             raise self.error("teachers", f"expected a mapping of keys to values, found {section!r}")
         options = {"seed": 0, "checkpoint": "last"} | {k: v for k, v in section.items() if k in ("seed", "checkpoint")}
-        if not _is_seed(options["seed"]):
+        if not is_seed(options["seed"]):
             raise self.error("teachers.seed", f"{options['seed']!r} is not valid here, expected an integer from 0 on")
         if options["checkpoint"] not in ("last", "best"):
             raise self.error(
@@ -326,11 +329,6 @@ def _with_overlaps(cells, remedy):
             who = f"{cell.teacher} of seed {cell.seed} is a student in row {students[cell.teacher, cell.seed]}, too"
             cell = cell._replace(notes=(*cell.notes, f"{who}, and both start from the same weights; {remedy}"))
         yield cell
-
-
-def _is_seed(value):
-    """Teachers' seeds, too, stay within what JSON holds exactly."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 - MATCHED
 
 
 def _short(value):
