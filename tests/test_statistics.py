@@ -158,13 +158,13 @@ def test_complete_table_has_no_banner():
 BOTH, ALONE = "seeds and teachers (one a seed)", "seeds alone"
 COVERAGES = [  # pairs with matched teachers, roles without rows, seeds: the sentence
     ((), (), 3, f"{ALONE}, as each pair has one teacher."),
-    (PAIRS, (), 3, f"{BOTH}; {ALONE}, in NONE, without teacher."),
+    (PAIRS, (), 3, f"{BOTH}; {ALONE} in rows without a teacher (NONE)."),
     (PAIRS, ("student",), 3, f"{BOTH}."),
     (
         PAIRS[:1],
         (),
         3,
-        f"{BOTH} in {PAIRS[0]}; {ALONE}, in {PAIRS[1]}, which has one teacher; {ALONE}, in NONE, without",
+        f"{BOTH} in {PAIRS[0]}; {ALONE} in {PAIRS[1]}, which has one teacher; {ALONE} in rows without",
     ),
     (PAIRS, ("distilled",), 3, "seeds."),
     ((), ("distilled",), 3, "seeds."),

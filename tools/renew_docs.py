@@ -25,14 +25,14 @@ FIGURES = ("accuracy", "differences")
 
 def block(suite):
     """A pattern of three groups, the second being the table and its legend."""
-    return re.compile(rf"(<!-- table {suite} -->\n)(.*?\n)(<!-- end -->)", re.DOTALL)
+    return re.compile(rf"(<!-- table {suite} -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def main():
     for name, suite, write in BLOCKS:
         text = write(read_results(suite, root=ROOT).table).partition("\n\n")[2]  # without the title
         page = (ROOT / name).read_text(encoding="utf-8")
-        renewed, count = block(suite).subn(lambda found, text=text: f"{found[1]}{text}{found[3]}", page)
+        renewed, count = block(suite).subn(lambda found, text=text: f"{found[1]}\n{text}\n{found[3]}", page)
         assert count == 1, f"{name}: no table {suite}"
         (ROOT / name).write_text(renewed, encoding="utf-8")
     for figure in FIGURES:

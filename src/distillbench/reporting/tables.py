@@ -95,10 +95,10 @@ def coverage(index):
     if matched:
         parts.append("seeds and teachers (one a seed)" + (f" in {', '.join(matched)}" if single else ""))
     if single:
-        places = f"in {', '.join(single)}, which has" if matched else "as each pair has"
-        parts.append(f"seeds alone, {places} one teacher")
+        where = f" in {', '.join(single)}, which has" if matched else ", as each pair has"
+        parts.append(f"seeds alone{where} one teacher")
     if matched and alone:
-        parts.append(f"seeds alone, in {', '.join(alone)}, without teacher")
+        parts.append(f"seeds alone in rows without a teacher ({', '.join(alone)})")
     return f"Deviations and intervals cover {'; '.join(parts) or 'seeds'}."
 
 
