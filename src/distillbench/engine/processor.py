@@ -22,7 +22,7 @@ def processor():
 def _model():
     try:
         name = torch.cpu.get_capabilities()["cpu_name"]
-    except (AttributeError, KeyError):  # an older torch
+    except (AttributeError, KeyError, RuntimeError):  # an older torch, an unknown processor
         name = platform.processor()
     return name or platform.machine() or None
 
@@ -43,6 +43,6 @@ def _onednn():
                 os.close(stdout)
             log.seek(0)
             found = re.search(r"^onednn_verbose,.*\bcpu,isa:(.*)$", log.read().decode(), re.MULTILINE)
-    except (OSError, RuntimeError, AssertionError):  # no standard output, or a oneDNN that is switched off
+    except (OSError, RuntimeError, AssertionError, AttributeError):  # no standard output, a oneDNN that is switched off
         return None
     return found and found[1].strip()
