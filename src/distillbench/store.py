@@ -2,9 +2,10 @@
 
 import fcntl
 import re
+from collections import defaultdict
 from pathlib import Path
 
-from distillbench.config.specification import RUN_ID, read_specification
+from distillbench.config.specification import RUN_ID, Specification, read_specification
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.files import read_json
@@ -21,6 +22,7 @@ class Store:
     def __init__(self, root="."):
         self.results = Path(root) / "results"
         self.runs = self.results / "runs"
+        self._alike = {}  # of `with_other_code`
 
     def run(self, run_id):
         return self.runs / run_id
@@ -104,12 +106,17 @@ class Store:
 
     def with_other_code(self, run_id):
         """The id of a run that differs in nothing but versions and sources of its components, or None."""
-        mine, folder = self.specification(run_id), self.run(run_id).parent
-        for path in sorted(folder.glob(f"s{mine['seed']}-*/spec.json")):
-            other = read_specification(path)
-            if other.id != run_id and _without_code(other.data) == _without_code(mine.data):
-                return other.id
-        return None
+        alike = self._by_all_but_code(self.run(run_id).parent)[_digest_without_code(self.specification(run_id))]
+        return next((other for other in alike if other != run_id), None)
+
+    def _by_all_but_code(self, folder):
+        """{digest of all but versions and sources: [ids]} of the runs in a folder, read once."""
+        if folder not in self._alike:
+            self._alike[folder] = defaultdict(list)
+            for path in sorted(folder.glob("*/spec.json")):
+                specification = read_specification(path)
+                self._alike[folder][_digest_without_code(specification)].append(specification.id)
+        return self._alike[folder]
 
     def running(self, run_id):
         """Whether a process trains the run now."""
@@ -135,6 +142,10 @@ def read_record(path):
     if not isinstance(record, dict) or not record.keys() >= RECORDED or not isinstance(record["weights"], dict):
         raise UserError(f"{path}: not a run's record; restore the file or remove the run")
     return record
+
+
+def _digest_without_code(specification):
+    return Specification(_without_code(specification.data)).digest
 
 
 def _without_code(value):
