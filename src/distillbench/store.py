@@ -144,6 +144,14 @@ def read_record(path):
     return record
 
 
+def require_own(directory, specification):
+    """Raises UserError if a directory has files that the run would overwrite and that are not this run's."""
+    path = Path(directory) / "spec.json"
+    taken = [name for name in RUN_FILES if (Path(directory) / name).exists()]
+    if taken and not (path.exists() and read_specification(path).id == specification.id):
+        raise UserError(f"{directory}/{taken[0]}: not of run {specification.id}; choose another --out")
+
+
 def _digest_without_code(specification):
     return Specification(_without_code(specification.data)).digest
 
