@@ -6,7 +6,8 @@ from typing import NamedTuple
 from distillbench.config import components
 from distillbench.config.specification import Specification
 from distillbench.errors import UserError
-from distillbench.reporting.figures import CAPTIONS, WITH_INTERVALS
+from distillbench.reporting.figures import CAPTIONS, FIGURES, WITH_INTERVALS
+from distillbench.reporting.index import figures_of
 from distillbench.reporting.tables import METRIC, ROLES
 
 NO_REFERENCE = "no reference declared"
@@ -67,10 +68,14 @@ def citation_key(entry):
     return found[1]
 
 
-def figure_files(table, folder, partial):
-    """[(name, caption, path without ending)] of a table's figures that are in a folder."""
+def figure_files(table, folder, index, runs, partial):
+    """[(name, caption, path without ending)] of the figures in a folder, less those that these runs do not fill.
+
+    runs: of `gather`. A file of that name that is there nevertheless shows something else.
+    """
+    absent = FIGURES.keys() - figures_of([run.specification for run in runs], any(index["control"]))
     captions = {n: f"{text} {table.coverage}" if n in WITH_INTERVALS else text for n, text in CAPTIONS.items()}
-    files = {name: folder / (f"partial-{name}" if partial else name) for name in captions}
+    files = {name: folder / (f"partial-{name}" if partial else name) for name in CAPTIONS if name not in absent}
     return [(name, captions[name], file) for name, file in files.items() if file.with_suffix(".png").exists()]
 
 
