@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distillbench import __version__
+from distillbench.command_lines import command
 from distillbench.config.specification import RUN_ID, read_specification
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
@@ -75,7 +76,8 @@ def export_suite(suite, store, out, weights=True, root="."):
             "weights": read_record(directory / "record.json")["weights"],
         }
     if not runs:
-        raise UserError(f"suite {suite.name}: no finished run here, nothing to export; `distillbench status` says more")
+        more = f"`{command('status', suite.name)}` says more"
+        raise UserError(f"suite {suite.name}: no finished run here, nothing to export; {more}")
     manifest = {"schema": SCHEMA, "suite": suite.name, "distillbench": __version__, "runs": runs}
     manifest["files"] = {name: {"sha256": sha256_of(p), "size": p.stat().st_size} for name, p in files.items()}
     _write_archive(Path(out), to_json(manifest).encode(), files)

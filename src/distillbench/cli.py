@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -467,9 +468,8 @@ def import_(file):
         print(f"warning: {warning}")
     suite = f"params/{manifest['suite']}.yaml"
     if not Path(suite).exists() or sha256_of(suite) != manifest["files"][suite]["sha256"]:
-        print(
-            f"note: {suite} is {'another' if Path(suite).exists() else 'not'} here; `tar -xOf {file} {suite}` shows it"
-        )
+        look = shlex.join(["tar", "-xOf", file, suite])
+        print(f"note: {suite} is {'another' if Path(suite).exists() else 'not'} here; `{look}` shows it")
     return int(bool(warnings) or any(state == "refused" for _, state, _ in outcomes))
 
 

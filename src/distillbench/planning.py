@@ -20,7 +20,7 @@ def plan_suite(name, only=None, root=".", write=True):
             if not path.exists() or _method_file(path) != sources[run]["method_file"]:
                 write_atomically(path, to_json({**specification.as_file(), "source": sources[run]}))
         write_index(suite, index_path(name, root))
-    return suite.only(only) if only else suite
+    return suite if only is None else suite.only(only)
 
 
 def _method_file(path):

@@ -236,7 +236,7 @@ class _Reader:
         for name, entry in methods.items():
             if not isinstance(entry, dict):
                 raise self.error(f"methods.{name}", f"expected a mapping of keys to values, found {entry!r}")
-            if "/" in name or "," in name or name.strip() != name or not name or name == "Teacher":
+            if set("/,") & set(name) or name.strip() != name or not name.isprintable() or name in ("", "Teacher"):
                 raise self.error(f"methods.{name}", "a row's name is text without / and comma and not Teacher")
             for reference in ("like", "control"):
                 other = entry.get(reference, name if reference == "like" else None)

@@ -1,8 +1,6 @@
 """From a cell of a table to what stands behind it: runs, files, commands, provenance, and its control."""
 
-import glob
-import shlex
-
+from distillbench.command_lines import command, workflow
 from distillbench.config.specification import flat
 from distillbench.errors import UserError, one_of
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
@@ -22,11 +20,11 @@ def explain(suite_name, name):
     cells = _find(suite, name)
     row, pair = cells[0].row, cells[0].pair
     entry = table.entries[row, pair]
-    pattern = glob.escape(cells[0].name if name.count("/") == 2 else f"{row}/{pair}")
-    workflow = f"snakemake --profile profiles/local --config suite={suite_name} {shlex.quote(f'only={pattern}')}"
+    source = "; ".join([f"{suite.source}, row {row}", *cells[0].notes])
+    part = cells[0].name if name.count("/") == 2 else f"{row}/{pair}"
     lines = [
         f"{row}, {pair}, suite {suite_name}: {_cell_text(table, row, pair)}",
-        *_aligned([("source", "; ".join([f"{suite.source}, row {row}", *cells[0].notes])), ("workflow", workflow)]),
+        *_aligned([("source", source), ("workflow", workflow(suite_name, part))]),
     ]
     for cell in cells:
         lines += ["", *_run(cell, entry, store)]
@@ -79,12 +77,12 @@ def _run(cell, entry, store):
         f"{c} {side[cell.seed]:.2f}" for c, side in (("last", entry.last), ("best", entry.best)) if cell.seed in side
     ]
     spec, out, work = store.planned(run), store.run(run), store.work(run)
-    train = ["distillbench", "train", "--spec", spec, "--out", out, "--work", work]
+    train = command("train", options=["--spec", spec, "--out", out, "--work", work])
     files = [("run", out), ("spec", spec), ("log", store.results / "logs/train" / f"{run}.log")]
     files += [("predictions", evaluation_directory(out, c) / "predictions.npz") for c in CHECKPOINTS]
     facts = [("teacher", f"{teacher} ({cell.specification['teacher']['checkpoint']})")] if teacher else []
     facts += [(what, f"{path}{'' if path.exists() else '  (not here)'}") for what, path in files]
-    facts += [("train", shlex.join(map(str, train))), *_provenance(out / "record.json")]
+    facts += [("train", train), *_provenance(out / "record.json")]
     if warning := store.other_realisation(run) if state in ("done", "trained") else None:
         facts.append(("warning", warning))
     head = f"s{cell.seed}  {state}{f' ({detail})' if detail else ''}  {'  '.join([run, *values])}"

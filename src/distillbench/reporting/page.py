@@ -2,13 +2,13 @@
 
 import base64
 import re
-import shlex
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from distillbench.command_lines import command, workflow
 from distillbench.reporting.evidence import NO_REFERENCE, figure_files, gather, other_tables, references
 from distillbench.reporting.tables import grid, legend
 
@@ -163,10 +163,10 @@ def commands(suite, runs):
     return [
         *([f"git checkout {commit}  # of the run that finished last; see Provenance"] if commit else []),
         "make env && . .venv/bin/activate",
-        f"snakemake --profile profiles/local --config suite={suite}",
-        f"distillbench tables {suite}",
-        *(f"distillbench explain {suite} {shlex.quote(f'{r.rows[-1]}/{r.pairs[0]}')}" for r in runs[-1:]),
-        *([f"distillbench show {latest['run']}"] if latest else []),
+        workflow(suite),
+        command("tables", suite),
+        *(command("explain", suite, f"{run.rows[-1]}/{run.pairs[0]}") for run in runs[-1:]),
+        *([command("show", latest["run"])] if latest else []),
     ]
 
 

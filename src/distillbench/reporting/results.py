@@ -5,6 +5,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from distillbench.command_lines import workflow
 from distillbench.errors import UserError
 from distillbench.planning import plan_suite
 from distillbench.reporting import collect
@@ -56,7 +57,7 @@ def read_results(suite, partial=False, root="."):
         return Results(suite, store, index, *collect.collect(index, store), collect.failures(index, store))
     for file in (path, *collect.files(path.parent)):
         if not file.exists():
-            remedy = f"`snakemake --config suite={suite}` makes it, --partial does without"
+            remedy = f"`{workflow(suite)}` makes it, --partial does without"
             raise UserError(f"{file}: no such file; {remedy}")
     metrics, costs = map(collect.read_csv, collect.files(path.parent), (collect.METRICS, ["run", *collect.COSTS]))
     return Results(suite, store, collect.read_index(path), metrics, costs, {})
