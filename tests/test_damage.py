@@ -1,9 +1,12 @@
 """Damaged files of a store: one line that names the file, exit code 2, nothing overwritten."""
 
+import csv
+
 import pytest
 from stores import files, finish_all, new_project, runs
 
 from distillbench.cli import main
+from distillbench.files import read_json, to_json
 from distillbench.store import Store
 
 COMMANDS = {
@@ -76,3 +79,17 @@ def test_a_details_count_is_that_of_evaluated_runs(project):
         row for row in (project / "tables/partial-details.csv").read_text().splitlines() if row.startswith("KD,")
     )
     assert line.split(",")[2] == "1"
+
+
+@pytest.mark.parametrize("rate", [None, 0.0])
+def test_a_run_without_a_rate_has_none_and_lowers_no_mean(project, rate):
+    """0.0 is what a run got whose last attempt had nothing left to train."""
+    path = Store().run(runs(project)["KD/s1"]) / "record.json"
+    path.write_text(to_json(read_json(path) | {"images_per_second": rate}))
+    assert main(["report", "small", "--partial"]) == 0
+    with open("reports/small/tables/partial-details.csv", newline="") as file:
+        line = next(row for row in csv.DictReader(file) if row["row"] == "KD")
+    assert float(line["images_per_second"]) == 50 and not line["images_per_second_sd"]
+    assert main(["collect", "small", "--out", "costs"]) == 0
+    with open("costs/costs.csv", newline="") as file:
+        assert sorted(row["images_per_second"] for row in csv.DictReader(file)) == ["", "50.0", "50.0", "50.0", "50.0"]

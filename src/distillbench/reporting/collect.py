@@ -31,7 +31,11 @@ def collect(index, store):
     runs = list(dict.fromkeys(index["run"]))
     metrics = [{"run": run, **entry} for run in runs for c in CHECKPOINTS for entry in store.metrics(run, c) or ()]
     records = {run: store.record(run) for run in runs}
-    costs = [{"run": run, **{name: record.get(name) for name in COSTS}} for run, record in records.items() if record]
+    costs = [
+        {"run": run, **{name: record.get(name) or None for name in COSTS}}  # 0.0 is none: it was written where unknown
+        for run, record in records.items()
+        if record
+    ]
     return pd.DataFrame(metrics, columns=METRICS), pd.DataFrame(costs, columns=["run", *COSTS])
 
 

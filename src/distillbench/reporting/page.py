@@ -107,7 +107,7 @@ def runs_sheet(runs):
         if not record and not run.accuracy:
             accuracy[0] = f"{state}: {detail}" if detail else state
         work = (
-            [duration(record["seconds"]), f"{record['images_per_second']:.0f}", record["device"]]
+            [duration(record["seconds"]), _rate(record["images_per_second"]), record["device"]]
             if record
             else ["-", "-", "no record"]
         )
@@ -115,6 +115,10 @@ def runs_sheet(runs):
         lines.append([", ".join(run.rows), ", ".join(run.pairs), str(run.seed), run.id, *accuracy, epochs, *work])
     note = "A run that stands in several cells is listed once. `distillbench show RUN` prints all that is known of it."
     return Sheet("runs", f"All {len(runs)} runs", [("", [name]) for name in columns], lines, note)
+
+
+def _rate(images_per_second):
+    return f"{images_per_second:.0f}" if images_per_second else "-"
 
 
 def duration(seconds):
