@@ -112,6 +112,12 @@ def test_a_logit_method_with_other_losses_observes_nothing(own, capsys):
         rule({"DISTILLER.TYPE": "SoftKD"})
 
 
+def test_a_file_that_no_row_uses_is_noted(own, capsys):
+    (own / "params/mine.yaml").write_text("\n".join(line for line in SUITE.splitlines() if "  SoftKD" not in line))
+    assert main(["plan", "mine"]) == 0
+    assert f"note: params/mine.yaml: method_files: {FILE}: no row is of type SoftKD" in capsys.readouterr().out
+
+
 def test_an_edit_changes_no_run_of_another_method(own):
     before = runs_of("KD")
     edited(own, "* temperature**2", "* temperature**3")

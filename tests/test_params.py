@@ -568,3 +568,68 @@ def test_dot_refuses_momenta_outside_their_range(tmp_path, capsys, monkeypatch, 
 def test_a_seed_beyond_exact_numbers_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(write(tmp_path, changed(seeds=[2**70])))
     check_line(main(["plan", "bad"]), *capsys.readouterr(), "seeds", "expected a list")
+
+
+# What is written and has no effect
+
+NONE_ALONE = {"NONE": {"DISTILLER.TYPE": "NONE"}}
+KD_ALONE = {"KD": {"DISTILLER.TYPE": "KD"}}
+PAIR = {"teacher": "resnet20", "student": "resnet8"}
+
+
+def in_base(**keys):
+    return DEMO["base"] | {name.replace("__", "."): value for name, value in keys.items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (changed(base=in_base(KD__TEMPERATURE=2), methods=NONE_ALONE), ["base.KD.TEMPERATURE: is read by no run"]),
+        (changed(base=in_base(KD={}), methods=NONE_ALONE), ["base.KD: is empty and read by no run"]),
+        (changed(base=in_base(SOLVER__DOT__DELTA=0.1), methods=KD_ALONE), ["base.SOLVER.DOT.DELTA: is read by no run"]),
+        (changed(base=in_base(GradientKD={"WARMUP": 2})), ["base.GradientKD.WARMUP: is read by no run"]),
+        (
+            changed(base=in_base(KD__WARMUP=2), methods={"a": {"DISTILLER.TYPE": "GradientKD"}}),
+            ["base.KD.WARMUP: is read by no run"],
+        ),
+        (changed(base=in_base(GKD={"K": 1}), methods=KD_ALONE), ["base.GKD.K: is read by no run; `GKD: {}` in a row"]),
+        (changed(base=in_base(GKD={}), methods=KD_ALONE), ["base.GKD: scales nothing here; `GKD: {}` in a row"]),
+        (changed(base=in_base(GKD={})), ["base.GKD: scales nothing here; `GKD: {}` in a row"]),
+        (
+            changed(pairs=[PAIR | {"GKD": {}, "DKD": {"T": 2}, "SOLVER.DOT": {}}], methods=KD_ALONE),
+            ["pairs[0].DKD.T: is read", "pairs[0].GKD: scales nothing", "pairs[0].SOLVER.DOT: is empty"],
+        ),
+        (changed(teachers={"KD": {}}), ["teachers.KD: is empty and read by no run"]),
+        (changed(teachers={"checkpoint": "best"}, methods=NONE_ALONE), ["teachers.checkpoint: no row learns from"]),
+        (changed(methods={"KD": {"DISTILLER.TYPE": "KD", "DKD": {}}}), ["methods.KD.DKD: is empty and read by no run"]),
+        (
+            changed(methods={"KD": {"DISTILLER.TYPE": "KD", "DKD": {}}, "other": {"like": "KD"}}),
+            ["methods.KD.DKD: is empty", "methods.other.DKD: is empty"],
+        ),
+    ],
+)
+def test_plan_notes_what_no_run_reads(tmp_path, monkeypatch, capsys, content, expected):
+    monkeypatch.chdir(write(tmp_path, content))
+    assert main(["plan", "bad"]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: params/bad.yaml: ")]
+    assert len(notes) == len(expected)
+    for note, part in zip(notes, expected, strict=True):
+        assert note.startswith(f"note: params/bad.yaml: {part}") and "\n" not in note
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        DEMO,
+        changed(base=in_base(KD__TEMPERATURE=2, DKD={"T": 3}, GKD={"K": 1}, SOLVER__DOT__DELTA=0.05)),
+        changed(base=in_base(KD={})),
+        changed(pairs=[PAIR, {**PAIR, "student": "resnet20", "KD": {"WARMUP": 3}, "SOLVER.LR": 0.1}]),
+        changed(teachers={"checkpoint": "best", "SOLVER.LR": 0.2}),
+        changed(methods={"KD": {"DISTILLER.TYPE": "KD", "KD": {}, "GKD": {}}}),
+        changed(base=in_base(SOLVER__DOT__DELTA=0.05), methods=KD_ALONE, sweep={"SOLVER.TRAINER": ["base", "dot"]}),
+    ],
+    ids=["demo", "read by some rows", "empty", "of a pair", "teachers", "empty in rows", "by a swept row"],
+)
+def test_what_some_run_reads_is_not_noted(tmp_path, content):
+    suite = load_suite("bad", write(tmp_path, content))
+    assert suite.notes == () and suite.only("*").notes == ()

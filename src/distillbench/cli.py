@@ -215,7 +215,7 @@ def plan(suite, only):
         print(f"{state:8} {run:{width}}  {', '.join(names)}{f'  ({detail})' if detail else ''}")
     todo = sum(state not in ("done", "trained") for state, _ in states.values())
     print(f"\n{len(rows)} runs, {len(rows) - todo} trained, {todo} to train")
-    for note in dict.fromkeys(f"{cell.row}: {note}" for cell in part.cells for note in cell.notes):
+    for note in dict.fromkeys([*part.notes, *(f"{cell.row}: {note}" for cell in part.cells for note in cell.notes)]):
         print(f"note: {note}")
 
 
