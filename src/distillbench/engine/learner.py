@@ -106,9 +106,9 @@ def add_metrics(sums, losses, logits, target, observed=None):
     A batch without a name that others of the epoch have adds nothing to it.
     """
     count = target.shape[0]
-    hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == target[:, None]
+    rank = target_rank(logits, target)
     values = {f"loss_{name}": loss * count for name, loss in losses.items()}
-    values |= {"images": count, "top1": hits[:, 0].sum(), "top5": hits.sum()}
+    values |= {"images": count, "top1": (rank < 1).sum(), "top5": (rank < 5).sum()}
     values |= observed or {}
     for name, value in values.items():
         if name not in sums:
@@ -146,6 +146,15 @@ def check_returned(method, losses, observed, shapes):
 def columns(name, shape):
     """The columns of a value: NAME, or NAME_0, NAME_1, ... of a 1-d one."""
     return [f"{name}_{i}" for i in range(shape[0])] if shape else [name]
+
+
+def target_rank(logits, target):
+    """[N]: how many classes come before the label; of classes with equal logits the one with the smaller number.
+
+    It decides every accuracy, of histories and predictions, so that devices and tables cannot differ in ties.
+    """
+    own, classes = logits.gather(1, target[:, None]), torch.arange(logits.shape[1], device=logits.device)
+    return ((logits > own) | ((logits == own) & (classes < target[:, None]))).sum(dim=1)
 
 
 @torch.inference_mode()
