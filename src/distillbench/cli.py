@@ -182,11 +182,15 @@ def megabytes(size):
 
 
 def main(arguments=None):
-    """Run a command; returns the exit code: 2 for bad input, 1 for a run that failed."""
+    """Run a command; returns the exit code: 2 for bad input, 1 for a run that failed.
+
+    A command that goes on past damaged runs returns the lines on them: they come last, with code 2.
+    """
     options = vars(parser().parse_args(arguments))
     function = options.pop("function")
     try:
-        return function(**options) or 0
+        result = function(**options)
+        return _tell(result) if isinstance(result, list) else result or 0
     except UserError as error:
         print(f"distillbench: {error}", file=sys.stderr)
         return 2
@@ -203,12 +207,19 @@ def main(arguments=None):
         return 130
 
 
+def _tell(problems):
+    """Print the lines on what was damaged among things that were not; the exit code."""
+    for line in dict.fromkeys(problems):
+        print(f"distillbench: {line}", file=sys.stderr)
+    return 2 if problems else 0
+
+
 def plan(suite, only):
     """Say which runs of a suite are done and which would be trained, and write their specifications."""
     from distillbench.planning import plan_suite
-    from distillbench.store import Store, finished
+    from distillbench.store import LookingStore, finished
 
-    store, part = Store(), plan_suite(suite, only)
+    store, part = LookingStore(), plan_suite(suite, only)
     states = {run: store.state(run) for run in part.runs}
     rows = {}
     for cell in part.cells:
@@ -221,6 +232,7 @@ def plan(suite, only):
     print(f"\n{len(rows)} runs, {len(rows) - todo} trained, {todo} to train")
     for note in dict.fromkeys([*part.notes, *(f"{cell.row}: {note}" for cell in part.cells for note in cell.notes)]):
         print(f"note: {note}")
+    return store.told
 
 
 def train(spec, out, work, device, save_seconds, log, again):
@@ -311,7 +323,7 @@ def tables(suite, out, partial):
     if out is None:
         print(FORMATS["md"](results.table))
         print(f"Files: reports/{suite}/ (page, tables, figures, paper), results/runs/ (runs), results/suites/{suite}/")
-        return
+        return results.problems
     out, prefix = Path(out), "partial-" if partial else ""
     for ending, write in FORMATS.items():
         write_atomically(out / f"{prefix}main.{ending}", write(results.table))
@@ -319,6 +331,7 @@ def tables(suite, out, partial):
         write_atomically(out / f"{prefix}details.{ending}", write(suite, results.details))
     if not partial:
         _remove_partial(out)
+    return results.problems
 
 
 def _remove_partial(folder):
@@ -345,6 +358,7 @@ def figures(suite, out, partial):
                 path.unlink(missing_ok=True)  # of an earlier state of the suite; the page shows what is there
     if not partial:
         _remove_partial(out)
+    return results.problems
 
 
 def report(suite, out, partial):
@@ -363,9 +377,9 @@ def report(suite, out, partial):
 
     load_suite(suite)  # for the references in a user's own method files
     results, folder = read_results(suite, partial), Path(f"reports/{suite}")
+    problems = []
     if partial:
-        tables(suite, folder / "tables", partial)
-        figures(suite, None, partial)
+        problems = tables(suite, folder / "tables", partial) + figures(suite, None, partial)
     out, about = Path(out or folder), (results.index, results.store, folder)
     write_atomically(out / ("partial.html" if partial else "index.html"), render_page(results.table, *about, partial))
     for name in ("partial-paper",) if partial else ("paper", "partial-paper"):
@@ -373,6 +387,7 @@ def report(suite, out, partial):
     write_paper(results.table, results.details, *about, out / ("partial-paper" if partial else "paper"), partial)
     if not partial:
         (out / "partial.html").unlink(missing_ok=True)
+    return problems + results.problems
 
 
 def collect(suite, out):
@@ -395,9 +410,9 @@ def collect(suite, out):
 def status(suite):
     """How far a suite is: runs by state, what runs now, what failed and why."""
     from distillbench.planning import plan_suite
-    from distillbench.store import Store
+    from distillbench.store import LookingStore
 
-    store, runs = Store(), plan_suite(suite).runs
+    store, runs = LookingStore(), plan_suite(suite).runs
     states = {run: store.state(run) for run in runs}
     counts = {}
     for state, _ in states.values():
@@ -410,27 +425,38 @@ def status(suite):
     for run in runs:
         if states[run][0] in ("done", "stale", "trained") and (warning := store.other_realisation(run)):
             print(f"  warning: {warning}")
+    return store.told
 
 
 def ls():
-    """List the runs in results/runs with their last-epoch accuracy."""
-    from distillbench.store import Store
+    """List the runs in results/runs with their last-epoch accuracy, or with what keeps them from having one."""
+    from distillbench.store import LookingStore
 
-    store = Store()
+    store = LookingStore()
     for run in store.ids():
         entries = {entry["metric"]: entry["value"] for entry in store.metrics(run, "last") or ()}
-        older = f"  (older code: {text})" if (text := store.older(run)) else ""
-        print(f"{run}  {entries['top1']:.2f}{older}" if entries else f"{run}  {store.state(run)[0]}{older}")
+        state, detail = store.state(run)
+        facts = [f"{entries['top1']:.2f}"] if "top1" in entries else [state]
+        if state in ("damaged", "in part"):
+            facts = [*(facts if "top1" in entries else ()), f"{state}: {detail}"]
+        if older := store.older(run):
+            facts.append(f"(older code: {older})")
+        print("  ".join([run, *facts]))
+    return store.told
 
 
 def show(run):
-    """Show everything that is known of a run."""
+    """Show everything that is known of a run, as far as it is here."""
     from distillbench.files import to_json
-    from distillbench.store import Store
+    from distillbench.store import LookingStore
 
-    store = Store()
+    store = LookingStore()
     run_id = store.find(run)
-    print(to_json(store.specification(run_id).as_file()), end="")
+    state, detail = store.state(run_id)
+    if state == "in part":
+        print(f"{state}: {detail}")
+    elif specification := store.attempt(run_id, lambda: store.specification(run_id)):
+        print(to_json(specification.as_file()), end="")
     if older := store.older(run_id):
         print(f"older code: {older}")
     if record := store.record(run_id):
@@ -438,6 +464,7 @@ def show(run):
     for checkpoint in ("last", "best"):
         for entry in store.metrics(run_id, checkpoint) or ():
             print(f"{checkpoint:5} {entry['split']} {entry['metric']:13} {entry['value']:.4f}")
+    return store.told
 
 
 def diff(run, other):
@@ -457,7 +484,9 @@ def explain(suite, cell):
     """From a cell of a suite's table to its runs, their files, the commands that make them, and the control."""
     from distillbench.reporting.explain import explain as explain_cell
 
-    print(explain_cell(suite, " ".join(cell)), end="")
+    text, problems = explain_cell(suite, " ".join(cell))
+    print(text, end="")
+    return problems
 
 
 def export(suite, only, predictions, out):

@@ -1,6 +1,7 @@
 """Planning a suite: expand it and freeze what it consists of. Shared by the workflow's parsing and the command line."""
 
 from distillbench.config.suite import load_suite
+from distillbench.errors import UserError
 from distillbench.files import read_json, to_json, write_atomically
 from distillbench.reporting.index import index_path, write_index
 from distillbench.store import Store
@@ -24,5 +25,11 @@ def plan_suite(name, only=None, root=".", write=True):
 
 
 def _method_file(path):
-    """Where a planned run's own method was: the same source may have moved since, which makes no other run."""
-    return (read_json(path).get("source") or {}).get("method_file")
+    """Where a planned run's own method was: the same source may have moved since, which makes no other run.
+
+    Of a damaged file it is the file's own path, which no method has.
+    """
+    try:
+        return (read_json(path)["source"] or {}).get("method_file")
+    except (UserError, KeyError, TypeError, AttributeError):
+        return path

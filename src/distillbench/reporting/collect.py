@@ -44,7 +44,11 @@ def files(folder):
     return folder / "metrics.csv", folder / "costs.csv"
 
 
-def failures(index, store):
-    """{run: reason} of the runs of an index that failed and were not repaired since."""
-    states = {run: store.state(run) for run in dict.fromkeys(index["run"])}
-    return {run: detail for run, (state, detail) in states.items() if state == "failed"}
+def failures(index, store, metrics):
+    """{run: reason} of the runs of an index that failed and were not repaired since, or are too damaged to count."""
+    states, counted = {run: store.state(run) for run in dict.fromkeys(index["run"])}, set(metrics["run"])
+    return {
+        run: detail
+        for run, (state, detail) in states.items()
+        if state == "failed" or (state == "damaged" and run not in counted)
+    }

@@ -7,11 +7,10 @@ from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.planning import plan_suite
 from distillbench.reporting.results import read_results
 from distillbench.reporting.tables import grid
-from distillbench.store import read_record
 
 
 def explain(suite_name, name):
-    """The text on a cell: ROW/PAIR, ROW/PAIR/sSEED, or ROW in a suite of one pair.
+    """(text on a cell, lines on what is damaged). name: ROW/PAIR[/sSEED], or ROW with one pair.
 
     Raises UserError for a row, pair or seed that the suite has not.
     """
@@ -29,7 +28,7 @@ def explain(suite_name, name):
     for cell in cells:
         lines += ["", *_run(cell, entry, store)]
     lines += ["", *_control(suite, table, entry, cells)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n", results.problems
 
 
 def _find(suite, name):
@@ -82,7 +81,7 @@ def _run(cell, entry, store):
     files += [("predictions", evaluation_directory(out, c) / "predictions.npz") for c in CHECKPOINTS]
     facts = [("teacher", f"{teacher} ({cell.specification['teacher']['checkpoint']})")] if teacher else []
     facts += [(what, f"{path}{'' if path.exists() else '  (not here)'}") for what, path in files]
-    facts += [("train", train), *_provenance(out / "record.json")]
+    facts += [("train", train), *_provenance(store.record(run))]
     if older := store.older(run):
         facts.append(("older code", older))
     if warning := store.other_realisation(run) if state in ("done", "stale", "trained") else None:
@@ -91,10 +90,9 @@ def _run(cell, entry, store):
     return [head, *_aligned(facts)]
 
 
-def _provenance(path):
-    if not path.exists():
+def _provenance(record):
+    if not record:
         return []
-    record = read_record(path)
     source, modified = record.get("source"), record["modified"]
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     commit = ", modified: ".join([record["commit"] or "outside git", *([", ".join(modified)] if modified else [])])

@@ -106,6 +106,8 @@ def runs_sheet(runs):
         accuracy = [f"{run.accuracy[c]:.2f}" if c in run.accuracy else "-" for c in ("last", "best")]
         if not record and not run.accuracy:
             accuracy[0] = f"{state}: {detail}" if detail else state
+        elif state == "damaged":
+            accuracy[0] += f" ({state}: {detail})"
         work = (
             [duration(record["seconds"]), _rate(record["images_per_second"]), record["device"]]
             if record
