@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distillbench.errors import UserError
@@ -63,10 +63,12 @@ def _take(work, wait, report):
     """The open lock file. A file that its holder removed while this process waited for it is no lock: begin anew."""
     deadline, announced = time.monotonic() + PATIENCE, False
     while True:
-        work.mkdir(parents=True, exist_ok=True)
         try:
+            work.mkdir(parents=True, exist_ok=True)
             lock = open(work / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (the claim closes it)
-        except FileNotFoundError:  # the folder was removed since
+        except (FileNotFoundError, FileExistsError):  # the folder was removed since, or while it was looked at
+            if work.exists() and not work.is_dir():
+                raise
             continue
         while not (mine := _try(lock)) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -112,10 +114,7 @@ def _leave_reason(work, error):
 
 
 def _tidy(work):
-    """Remove the directory if nothing but the lock is in it."""
-    try:
-        if [path.name for path in work.iterdir()] == [LOCK]:
-            (work / LOCK).unlink()
-            work.rmdir()
-    except OSError:  # removed by whoever held the run, or filled by somebody else
-        pass
+    """Remove the lock, and the directory if nothing else is in it; who waits for a lock that is gone begins anew."""
+    with suppress(OSError):  # removed by whoever held the run, or filled by somebody else
+        (work / LOCK).unlink(missing_ok=True)
+        work.rmdir()
