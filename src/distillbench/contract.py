@@ -34,6 +34,7 @@ def check_method(name, report=print):
     Raises UserError if the method's file cannot be imported or does not fit its declaration.
     """
     broken = 0
+    torch.set_num_threads(1)  # as runs have by default; more only get into each other's way at this size
     method_class(name)
     for combination, keys in combinations(name).items():
         for rule in RULES:
