@@ -6,8 +6,9 @@ import re
 import shutil
 import sys
 
+import numpy as np
 import pytest
-from project import SMALL, Project, new_project, succeeded
+from project import SMALL, Project, jobs, new_project, succeeded
 
 REPORTS = [f"tables/main.{ending}" for ending in ("csv", "json", "md", "tex")]
 REPORTS += [f"figures/accuracy.{ending}" for ending in ("pdf", "png")]
@@ -117,6 +118,51 @@ def test_a_new_metric_trains_and_predicts_nothing(project):
     assert not {"train", "predict"} & set(done)
     assert project.trained() == before
     assert "error" in {row["metric"] for row in project.rows("results/suites/small/metrics.csv")}
+
+
+def contents(project):
+    return {path: content for path, (content, _) in project.files("results/runs").items()}
+
+
+def test_training_again_trains_the_teacher_first_and_keeps_the_old_runs_until_then(project):
+    assert "train" not in project.plan()
+    planned = jobs(succeeded(project.snakemake("-n", "-R", "train", "--config", "suite=small")))
+    assert len(planned["train"]) == len(planned["predict"]) == len(planned["metrics"]) == 5 and planned["report"]
+    kept = contents(project)
+    data = project.path / "results/data/digits.npz"
+    content = data.read_bytes()
+    data.write_bytes(b"damaged")
+    part = ("--config", "suite=small", "only=KD/*/s0")
+    assert project.snakemake("-R", "train", *part).returncode == 1
+    assert contents(project) == kept, "a failed one replaces nothing"
+    data.write_bytes(content)
+    before = project.trained()
+    done = jobs(succeeded(project.snakemake("-R", "train", *part)))
+    after = project.trained()
+    changed = {run for run in after if before[run] != after[run]}
+    assert names(project, changed) == {("Teacher", 0), ("KD", 0)} == names(project, done["metrics"])
+    teacher, student = sorted(changed, key=lambda run: project.index()[run], reverse=True)
+    assert after[teacher] < after[student]
+    assert not {"train", "predict", "metrics"} & set(project.plan())
+
+
+def test_what_was_made_of_other_weights_is_renewed_whatever_its_time(project):
+    run = next(run for run, (row, _) in project.index().items() if row == "Teacher")
+    (path,) = (project.path / "results/runs" / run).glob("eval/test-last-*/predictions.npz")
+    with np.load(path) as archive:
+        content = {**archive, "weights_sha256": "0" * 64}
+    np.savez(path, **content)
+    for file in (project.path / "results/runs").rglob("*.*"):
+        os.utime(file, (1_000_000_000, 1_000_000_000 + (file == path)))
+    planned = project.plan()
+    assert names(project, planned["predict"]) == {("Teacher", 0)} and "train" not in planned
+    assert names(project, planned["metrics"]) == {("Teacher", 0), ("KD", 0), ("KD", 1)}
+    assert planned["tables"] == planned["report"] == {"small"}
+    for weights in (project.path / "results/runs" / run).glob("model.*.pt"):
+        weights.unlink()
+    assert not {"train", "predict"} & set(project.plan()), "nothing can renew it"
+    status = succeeded(project.call(sys.executable, "-m", "distillbench", "status", "small"))
+    assert f"stale    {run}: predictions of other weights" in status
 
 
 def test_edited_code_of_the_tables_rebuilds_them_and_trains_nothing(project):
