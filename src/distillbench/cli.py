@@ -237,6 +237,7 @@ def train(spec, out, work, device, save_seconds, log, again):
     work, store, name = work or f"{out.rstrip('/')}.work", Store(), specification["dataset"]["name"]
     if os.path.abspath(out) != os.path.abspath(store.run(specification.id)):
         require_own(out, specification, work)
+    require_work(work)
     print(f"{specification.id} -> {out}", flush=True)
     with claim(work, report=_say):  # now: whatever fails from here on leaves its reason
         from distillbench import data as datasets
