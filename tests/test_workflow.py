@@ -221,6 +221,32 @@ def test_a_failed_run_stops_no_other_and_shows_in_its_cell(project):
     assert ">BAD<" not in (project.path / "reports/small/index.html").read_text(), "the complete page stays"
 
 
+@pytest.mark.parametrize("config", [["suite=small"], ["suite=small", "only=KD"]], ids=" ".join)
+def test_no_rule_makes_files_of_another_suite_or_of_a_part(fresh, config):
+    """Also where the line that says so does not know the target."""
+    fresh.edit("require_whole_suite(sys.argv[1:])", "pass", "workflow/rules/common.smk")
+    suite = "small" if len(config) > 1 else "demo"
+    for name in (
+        f"reports/{suite}/tables/main.md",
+        f"results/suites/{suite}/metrics.csv",
+        f"reports/{suite}/index.html",
+    ):
+        result = fresh.snakemake("-n", "--config", *config, "--", name)
+        assert result.returncode == 1 and f"No rule to produce {name}" in result.stdout + result.stderr
+
+
+def test_the_workflow_leaves_what_is_not_its_own_in_its_folders(project):
+    mine = ["paper/mine.tex", "figures/scale.pdf", "tables/partial-mine.md", "mine.md"]
+    for name in mine:
+        (project.path / "reports/small" / name).write_text("mine")
+    (project.path / "reports/small/paper/main.tex").write_text("edited")
+    project.add("\n", "src/distillbench/reporting/paper.py")
+    (project.path / "reports/small/tables/main.csv").unlink()
+    assert project.build()["report"] == {"small"}
+    assert {(project.path / "reports/small" / name).read_text() for name in mine} == {"mine"}
+    assert "tabular" in (project.path / "reports/small/paper/main.tex").read_text()
+
+
 def test_only_trains_a_part_with_the_teacher_that_it_needs(fresh):
     planned = fresh.plan("suite=small", "only=KD/*/s1")
     assert names(fresh, planned["train"]) == {("Teacher", 0), ("KD", 1)}
@@ -231,6 +257,11 @@ def test_only_trains_a_part_with_the_teacher_that_it_needs(fresh):
 @pytest.mark.parametrize(
     "config, yaml, says",
     [
+        (["suite=small", "--", "reports/demo/tables/main.md"], "", "--config suite=demo"),
+        (["suite=small", "--", "./results/suites/demo/metrics.csv"], "", "--config suite=demo"),
+        (["suite=demo", "--", "reports/small/index.html"], "", "--config suite=small"),
+        (["suite=small", "only=KD", "--", "reports/small/figures/curves.pdf"], "", "leave out only=KD"),
+        (["suite=small", "only=KD", "--", "reports/small/paper/main.tex"], "", "leave out only=KD"),
         (["suite=smal"], "", "small"),
         (["suite=7"], "", "suite=7"),
         (["suite=small", "only=2019"], "", "only=2019"),
@@ -238,7 +269,10 @@ def test_only_trains_a_part_with_the_teacher_that_it_needs(fresh):
         (["suit=small"], "", "suit"),
         (["suite=small"], "  KD2: {like: KD, KD.TEMPERATUR: 2}\n", "TEMPERATURE"),
     ],
-    ids=["suite", "a number", "only a number", "only", "config key", "key in params"],
+    ids=[
+        *("another suite's table", "its metrics", "its page", "a part's figure", "a part's paper", "suite"),
+        *("a number", "only a number", "only", "config key", "key in params"),
+    ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(fresh, config, yaml, says):
     fresh.add(yaml)

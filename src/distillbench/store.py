@@ -1,15 +1,17 @@
 """Runs on disk: where everything of a run lies, how it stands, and how people name it."""
 
 import re
+from collections import defaultdict
 from pathlib import Path
 
 from distillbench.claim import FAILURE, claimed
 from distillbench.config.implemented import older
-from distillbench.config.specification import RUN_ID, read_specification
+from distillbench.config.specification import RUN_ID, Specification, read_specification
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory, stated
 from distillbench.files import read_json
 
+FINISHED = "finished"  # in a work directory: a finished run on its way to its place
 RUN_FILES = ("spec.json", "record.json", "history.csv", "model.best.pt", "model.last.pt")
 
 RECORDED = {"run", "weights", "teacher_weights", "seconds", "images_per_second", "finished"}
@@ -22,6 +24,7 @@ class Store:
     def __init__(self, root="."):
         self.results = Path(root) / "results"
         self.runs = self.results / "runs"
+        self._alike = {}  # of `with_other_code`
 
     def run(self, run_id):
         return self.runs / run_id
@@ -190,15 +193,20 @@ class Store:
 
     def with_other_code(self, run_id):
         """The id of a run that differs in nothing but versions and sources of its components, or None."""
-        mine, folder = self.specification(run_id), self.run(run_id).parent
-        for path in sorted(folder.glob(f"s{mine['seed']}-*/spec.json")):
-            try:
-                other = read_specification(path)
-            except UserError:  # of another run: what looks at that one says so
-                continue
-            if other.id != run_id and _without_code(other.data) == _without_code(mine.data):
-                return other.id
-        return None
+        alike = self._by_all_but_code(self.run(run_id).parent)[_digest_without_code(self.specification(run_id))]
+        return next((other for other in alike if other != run_id), None)
+
+    def _by_all_but_code(self, folder):
+        """{digest of all but versions and sources: [ids]} of the runs in a folder, read once."""
+        if folder not in self._alike:
+            self._alike[folder] = defaultdict(list)
+            for path in sorted(folder.glob("*/spec.json")):
+                try:
+                    specification = read_specification(path)
+                except UserError:  # what looks at that run says so
+                    continue
+                self._alike[folder][_digest_without_code(specification)].append(specification.id)
+        return self._alike[folder]
 
     def running(self, run_id):
         """Whether a process works on the run now."""
@@ -308,6 +316,31 @@ def _is_record(record):
         and isinstance(record["modified"], (list, type(None)))
         and isinstance(record["commit"], (str, type(None)))
     )
+
+
+def require_own(directory, specification, work):
+    """Raises UserError if a directory has files that the run would overwrite and that are not this run's.
+
+    work: the run's work directory; while an earlier call's files are half brought from there, they are.
+    """
+    if (Path(work) / FINISHED).exists():
+        return
+    path = Path(directory) / "spec.json"
+    taken = [name for name in RUN_FILES if (Path(directory) / name).exists()]
+    if taken and not (path.exists() and read_specification(path).id == specification.id):
+        raise UserError(f"{directory}/{taken[0]}: not of run {specification.id}; choose another --out")
+
+
+def require_work(work):
+    """Raises UserError if a work directory holds files that no training left there: its own are removed at the end."""
+    known = {FAILURE, FINISHED, f".{FINISHED}", "lock", "progress.json", "state.pt"}
+    for path in Path(work).iterdir() if Path(work).is_dir() else ():
+        if path.name not in known and path.suffix != ".tmp":  # aside: of a write that was killed
+            raise UserError(f"{path}: not of a run in flight; choose another --work")
+
+
+def _digest_without_code(specification):
+    return Specification(_without_code(specification.data)).digest
 
 
 def _without_code(value):

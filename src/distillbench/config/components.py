@@ -49,8 +49,18 @@ def methods():
 
 @cache
 def trainers():
-    """{name: {version, node, keys, two_losses, margin}} of every trainer, by its `SOLVER.TRAINER`."""
+    """{name: {version, version_without_margin, node, keys, two_losses, margin}} of every trainer."""
     return _registry("engine/trainers")
+
+
+def trainer_version(name, parameters, schedule):
+    """The version of a trainer's code at these values; one whose margin takes all the momentum may have another.
+
+    parameters, schedule: as in a specification, {"DELTA": 0.075} and {"MOMENTUM": 0.9, ...}.
+    """
+    declared = trainers()[name]
+    spent = declared["margin"] and parameters[declared["margin"]] == schedule["MOMENTUM"]
+    return (spent and declared["version_without_margin"]) or declared["version"]
 
 
 @cache

@@ -211,7 +211,8 @@ METHOD = Kind(
         ),
     },
 )
-# two_losses: whether it needs a distillation loss; margin: the key that the momentum has to leave room for.
+# two_losses: whether it needs a distillation loss; margin: the key that the momentum has to leave room for;
+# version_without_margin: the version where it leaves none, if that is another.
 TRAINER = Kind(
     "trainer",
     True,
@@ -228,6 +229,9 @@ TRAINER = Kind(
                 "the node of its keys, e.g. SOLVER.DOT",
             ),
             None,
+        ),
+        "version_without_margin": Field(
+            _must(lambda value, _: value is None or _whole(value), "a positive integer"), None
         ),
         "two_losses": Field(_must(lambda value, _: type(value) is bool, "True or False"), False),
         "margin": Field(
