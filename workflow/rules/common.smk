@@ -137,7 +137,7 @@ def again(*runs):
 def again_option(wildcards):
     """For a job on another machine, which makes itself anew from other arguments, it is in the environment."""
     if workflow.is_main_process and again(wildcards.run):
-        os.environ["DISTILLBENCH_AGAIN"] = "--again"
+        os.environ.update(DISTILLBENCH_AGAIN="--again")
     return os.environ.get("DISTILLBENCH_AGAIN", "")
 
 
