@@ -142,3 +142,16 @@ def test_the_same_results_make_the_same_bytes(results, ending, tmp_path):
     for name in ("a", "b"):
         save(FIGURES["gradients"](results), tmp_path / f"{name}.{ending}")
     assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
+
+
+def test_an_epoch_in_which_nothing_was_observed_is_left_out(results):
+    """history.csv has empty fields there: a method may switch its loss on later."""
+    for frame in results.histories.values():
+        frame.loc[1, [column for column in frame if column.startswith("train_")]] = np.nan
+    for draw in FIGURES.values():
+        draw(results)
+    (axis, *_) = FIGURES["gradients"](results).axes
+    pair = results.table.pairs[0]
+    mean = sum(results.histories[run]["train_kd_gradient_0"] for run in runs(results, "KD+GKD", pair)) / 3
+    drawn = lines(axis)[0]
+    assert drawn[0, 0] == 1 and np.isnan(drawn[0, 1]) and np.allclose(drawn[1:, 1], mean[1:])
