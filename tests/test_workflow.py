@@ -111,7 +111,7 @@ def test_two_suites_share_runs_and_leave_each_others_files_alone(project):
 
 def test_a_new_metric_trains_and_predicts_nothing(project):
     before = project.trained()
-    code = "\n\n@metric\ndef error(logits, targets):\n    return 100 - top1(logits, targets)\n"
+    code = "\n\n@metric\ndef error(predictions):\n    return 100 - top1(predictions)\n"
     project.add(code, "src/distillbench/evaluation/metrics.py")
     done = project.build()
     assert not {"train", "predict"} & set(done)

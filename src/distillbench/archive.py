@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distillbench import __version__
+from distillbench.claim import claim
 from distillbench.config.specification import RUN_ID, read_specification
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
@@ -132,11 +133,7 @@ def import_archive(path, store):
             raise UserError(f"{path}: cannot be read as an archive ({error or 'it ends early'})") from None
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}: damaged or not made by `distillbench export` ({error!r:.80})") from None
-        outcomes = [_compare(stage / "runs" / run, run, store) for run in manifest["runs"]]
-        for run, state, _ in outcomes:
-            if state in ("imported", "completed"):
-                _place(stage / "runs" / run, store.run(run))
-        return manifest, outcomes
+        return manifest, [_import_run(stage / "runs" / run, run, store) for run in manifest["runs"]]
     finally:
         shutil.rmtree(stage)
 
@@ -227,20 +224,31 @@ def _check_run(directory, run, entry):
         _metrics(directory / name)
 
 
+def _import_run(there, run, store):
+    """Compare an unpacked run with what is here of it and place what is missing; returns the `Outcome`."""
+    outcome = _compare(there, run, store)
+    if outcome.state not in ("imported", "completed"):
+        return outcome
+    try:
+        with claim(store.work(run), wait=False):
+            outcome = _compare(there, run, store)
+            if outcome.state in ("imported", "completed"):
+                _place(there, store.run(run))
+    except UserError:
+        return Outcome(run, "refused", "is being worked on here; import it when that has ended")
+    return outcome
+
+
 def _compare(there, run, store):
     """The `Outcome` that an unpacked run will have, from what is here of it."""
     here = store.run(run)
     if not here.exists():
-        if store.running(run):
-            return Outcome(run, "refused", "is being trained here; import it when that has ended")
         return Outcome(run, "imported")
     if (here / "spec.json").exists():
         store.specification(run)  # raises if it was edited
     if difference := _difference(here, there):
         return Outcome(run, "refused", f"same id, different realisation: {difference}")
     complete = all((here / path.relative_to(there)).exists() for path in _files(there))
-    if not complete and store.running(run):
-        return Outcome(run, "refused", "is being trained here; import it when that has ended")
     return Outcome(run, "already here" if complete else "completed")
 
 

@@ -1,4 +1,5 @@
 # What the rules share: the suite, and functions from wildcards to files. No rules.
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.loggers import require
 from distillbench.planning import plan_suite
 from distillbench.reporting.index import figure_names
-from distillbench.store import RUN_FILES, Store
+from distillbench.store import RUN_FILES, Store, finished
 
 STORE = Store()
 PACKAGE = Path("src/distillbench")
@@ -27,6 +28,14 @@ try:
 except UserError as error:
     print(f"distillbench: {error}", file=sys.stderr)
     sys.exit(2)
+
+# -R train, -F, -R FILE of a run: finished runs are trained again, with -R train teachers before students. Jobs parse
+# this file again, perhaps on another machine, and inherit the request.
+settings = workflow.dag_settings
+FORCED = {*settings.forcerun, *(settings.targets if settings.forcetargets else ())}
+ALL_AGAIN = settings.forceall or "train" in FORCED
+if ALL_AGAIN or any(Path(file).name in RUN_FILES for file in FORCED):
+    os.environ["DISTILLBENCH_AGAIN"] = "--again"
 
 SEEDS = sorted({cell.seed for cell in PLAN.cells})
 
@@ -83,38 +92,54 @@ def present(paths):
     return all(Path(path).exists() for path in paths)
 
 
+def again(*runs):
+    """Whether one of these runs is to be trained though it is finished."""
+    return ALL_AGAIN or any(str(STORE.run(run) / name) in FORCED for run in runs for name in RUN_FILES)
+
+
+def made_before(files, *runs):
+    """Inputs that have to be there; their times make nothing stale, unless one of these runs is trained again."""
+    return [str(file) if again(*runs) else ancient(str(file)) for file in files]
+
+
 def training_input(wildcards):
     """Nothing for a finished run: then a missing or newer teacher cannot make it train again."""
-    directory = STORE.run(wildcards.run)
-    if present(directory / name for name in RUN_FILES):
+    run = wildcards.run
+    if finished(STORE.run(run)) and not again(run):
         return []
-    specification = STORE.specification(wildcards.run)
-    files = [STORE.planned(wildcards.run), f"results/data/{specification['dataset']['name']}.npz"]
+    specification = STORE.specification(run)
+    files = [STORE.planned(run), f"results/data/{specification['dataset']['name']}.npz"]
     if specification.teacher_id:
         teacher = STORE.run(specification.teacher_id)
         weights = f"model.{specification['teacher']['checkpoint']}.pt"
         files += [teacher / "spec.json", teacher / "record.json", teacher / weights]
-    return [ancient(str(file)) for file in files]
+    return made_before(files, run)
 
 
 def prediction_input(wildcards):
-    """Nothing where the predictions are there, so that they serve without checkpoints."""
-    if present(evaluation(wildcards.run, "predictions.npz")):
+    """Nothing where the predictions are there and of these weights, so that they serve without checkpoints."""
+    run = wildcards.run
+    if present(evaluation(run, "predictions.npz")) and not stale(run, "predictions.npz") and not again(run):
         return []
-    directory, dataset = STORE.run(wildcards.run), wildcards.run.partition("/")[0]
-    files = [directory / name for name in RUN_FILES]
-    return [ancient(str(file)) for file in (*files, f"results/data/{dataset}.npz")]
+    dataset = run.partition("/")[0]
+    return made_before([*(STORE.run(run) / name for name in RUN_FILES), f"results/data/{dataset}.npz"], run)
 
 
 def metrics_input(wildcards):
     """The predictions, the teacher's too, and the code of the metrics; nothing where only the metrics were pulled."""
-    predictions = evaluation(wildcards.run, "predictions.npz")
-    teacher = STORE.specification(wildcards.run).teacher_id
-    if teacher:
-        predictions += evaluation(teacher, "predictions.npz")
-    if present(evaluation(wildcards.run, "metrics.json")) and not present(predictions):
+    run, teacher = wildcards.run, STORE.specification(wildcards.run).teacher_id
+    runs = [run, teacher] if teacher else [run]
+    predictions = [path for each in runs for path in evaluation(each, "predictions.npz")]
+    if present(evaluation(run, "metrics.json")) and not present(predictions) and not again(*runs):
         return []
-    return [*(ancient(path) for path in predictions), str(PACKAGE / "evaluation/metrics.py")]
+    return [*made_before(predictions, *runs), str(PACKAGE / "evaluation/metrics.py")]
+
+
+def stale(run, name):
+    """The files NAME of a run's evaluations if one was made from something else than is here now and can be renewed."""
+    found = {file for file, _ in STORE.stale(run)}
+    renewable = finished(STORE.run(run)) if "predictions.npz" in found else True
+    return evaluation(run, name) if name in found and renewable else []
 
 
 def seed_major(wildcards):
@@ -133,3 +158,10 @@ def write_partial_reports():
     command = [sys.executable, "-m", "distillbench", "report", SUITE, "--partial", "--out", folder]
     if subprocess.run(command).returncode == 0:
         print(f"partial reports: {folder}/tables/partial-main.md, {folder}/partial.html", file=sys.stderr)
+
+
+if workflow.is_main_process:
+    # Times say nothing of files that came from elsewhere; what names another origin than is here is made again.
+    settings.forcerun = frozenset(settings.forcerun).union(
+        path for run in PLAN.runs for name in ("predictions.npz", "metrics.json") for path in stale(run, name)
+    )

@@ -2,7 +2,7 @@ rule predict:
     input:
         prediction_input,
     output:
-        evaluation("{run}", "predictions.npz"),
+        update(evaluation("{run}", "predictions.npz")),
     log:
         "results/logs/predict/{run}.log",
     priority: 1000  # above every training: a finished run is in the tables at once
@@ -16,7 +16,7 @@ rule metrics:
     input:
         metrics_input,
     output:
-        evaluation("{run}", "metrics.json"),
+        update(evaluation("{run}", "metrics.json")),
     log:
         "results/logs/metrics/{run}.log",
     priority: 1000  # above every training: a finished run is in the tables at once

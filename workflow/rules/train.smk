@@ -2,7 +2,8 @@ rule train:
     input:
         training_input,
     output:
-        [f"results/runs/{{run}}/{name}" for name in RUN_FILES],
+        # update: kept until they are replaced, as another process may have made them, or they are to be made again
+        [update(f"results/runs/{{run}}/{name}") for name in RUN_FILES],
     log:
         "results/logs/train/{run}.log",
     priority: seed_major
@@ -16,4 +17,4 @@ rule train:
         log=lambda wildcards: " ".join(["--log", *names]) if (names := PLAN.loggers(wildcards.run)) else "",
     shell:
         "python -m distillbench train --spec {params.spec} --out {params.directory}"
-        " --work {params.work} {params.log} > {log} 2>&1"
+        " --work {params.work} {params.log} ${{DISTILLBENCH_AGAIN:-}} > {log} 2>&1"
