@@ -3,7 +3,10 @@
 import pytest
 from stores import files, finish_all, new_project, runs
 
+from distillbench import data
 from distillbench.cli import main
+from distillbench.config import components
+from distillbench.errors import UserError
 from distillbench.store import Store
 
 COMMANDS = {
@@ -76,3 +79,19 @@ def test_a_details_count_is_that_of_evaluated_runs(project):
         row for row in (project / "tables/partial-details.csv").read_text().splitlines() if row.startswith("KD,")
     )
     assert line.split(",")[2] == "1"
+
+
+def test_images_that_are_not_those_declared_are_neither_made_nor_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "digits"]) == 0
+    path = data.data_path("digits")
+    declared = components.datasets()["digits"]
+    assert data.load("digits", path).digest == declared["sha256"]
+    monkeypatch.setitem(components.datasets(), "digits", {**declared, "sha256": "0" * 64})
+    with pytest.raises(UserError, match="other images than digits declares"):
+        data.load("digits", path)
+    path.unlink()
+    capsys.readouterr()
+    assert main(["data", "digits"]) == 2
+    one_line(capsys, "digits", "declared is 000000000000")
+    assert not path.exists()

@@ -19,7 +19,7 @@ from distillbench.config import components, method_files
 from distillbench.config.specification import Specification
 from distillbench.engine.feed import Resident, epoch_plan, fetch
 from distillbench.engine.learner import Learner
-from distillbench.engine.run import learning_rate, put_images, train
+from distillbench.engine.run import learning_rate, prepare_device, put_images, train
 from distillbench.engine.streams import generator, initialisation
 from distillbench.engine.trainers import base, dot
 from distillbench.engine.weights import load_tensors, weights_digest
@@ -400,3 +400,56 @@ def test_the_weights_that_dot_implies_are_those_of_its_control():
             learner.update({"ce": task * (p * g).sum(), "kd": kd * (p * h).sum()})
         moved[trainer] = p.detach() - before
     torch.testing.assert_close(moved[dot.Trainer], moved[base.Trainer], rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("precision", ["fp64", "fp32", "tf32"])
+def test_threads_and_arithmetic_are_those_of_the_specification(specify, precision):
+    backends = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = torch.get_num_threads(), *(backend.fp32_precision for backend in backends)
+    specification = specify(**{"SOLVER.THREADS": 2, "SOLVER.PRECISION": precision})
+    try:
+        assert prepare_device(specification, "cpu") == torch.device("cpu")
+        assert torch.get_num_threads() == 2
+        assert {backend.fp32_precision for backend in backends} == {"tf32" if precision == "tf32" else "ieee"}
+    finally:
+        torch.set_num_threads(before[0])
+        for backend, value in zip(backends, before[1:], strict=True):
+            backend.fp32_precision = value
+    dtype = torch.float64 if precision == "fp64" else torch.float32
+    learner = Learner(specification, 300)
+    assert {parameter.dtype for parameter in learner.student.parameters()} == {dtype, learner.trainer.lr.dtype}
+
+
+def test_only_what_is_trained_is_in_training_mode(specify, own_method):
+    keys = {"DISTILLER.TYPE": "FeaturesAndModules"}
+    learner = Learner(specify(teacher=TEACHER, **keys), 300, build_network("resnet8", 10))
+    for parts in ([learner.student, learner.method], [learner.teacher]):
+        for part in parts:
+            part.train(part is learner.teacher)
+    learner.train()
+    assert all(m.training for part in (learner.student, learner.method) for m in part.modules())
+    assert not any(m.training for m in learner.teacher.modules())
+
+
+def test_networks_have_the_published_numbers_of_parameters():
+    """With 100 classes, as the papers and reference vectors count them."""
+    published = {
+        "resnet8": 83_892,
+        "resnet14": 181_108,
+        "resnet20": 278_324,
+        "resnet32": 472_756,
+        "resnet44": 667_188,
+        "resnet56": 861_620,
+        "resnet110": 1_736_564,
+        "resnet8x4": 1_233_540,
+        "resnet32x4": 7_433_860,
+        "wrn_16_1": 180_916,
+        "wrn_16_2": 703_284,
+        "wrn_40_1": 569_780,
+        "wrn_40_2": 2_255_156,
+    }
+    with torch.device("meta"):
+        counted = {
+            name: sum(p.numel() for p in build_network(name, 100).parameters()) for name in components.networks()
+        }
+    assert counted == published
