@@ -270,16 +270,6 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_anything_is_saved(specify
         assert all(v.isfinite() for v in load_tensors(tmp_path / "work" / "state.pt")["progress"]["sums"].values())
 
 
-def test_a_second_process_does_not_train_the_same_run(specify, images, tmp_path):
-    import fcntl
-
-    (tmp_path / "work").mkdir()
-    with open(tmp_path / "work" / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another process"):
-            learn(specify(), images, tmp_path)
-
-
 def test_a_missing_teacher_is_one_clear_line(specify, images, tmp_path):
     with pytest.raises(UserError, match="no such file") as error:
         learn(specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD"}), images, tmp_path)
