@@ -276,6 +276,8 @@ def main(arguments=None):
     except Problem as problem:
         print(f"mutants: {problem}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     for mutant in survived:
         say(f"\nSURVIVED  {mutant}\n  - {mutant.old}\n  + {mutant.new}\n  tests: {' '.join(mutant.tests)}")
     say(f"{len(mutants)} mutants, {len(mutants) - len(survived)} noticed, {len(survived)} survived")
