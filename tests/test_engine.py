@@ -3,9 +3,11 @@
 import copy
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +20,18 @@ from distillbench import contract
 from distillbench.config import components, method_files
 from distillbench.config.specification import Specification
 from distillbench.engine.feed import Resident, epoch_plan, fetch
+from distillbench.engine.flight import Flight, Progress, finish
 from distillbench.engine.learner import Learner
 from distillbench.engine.run import learning_rate, prepare_device, put_images, train
 from distillbench.engine.streams import generator, initialisation
 from distillbench.engine.trainers import base, dot
-from distillbench.engine.weights import load_tensors, weights_digest
+from distillbench.engine.weights import load_run, load_teacher, load_tensors, save_tensors, weights_digest
 from distillbench.errors import RunFailed, UserError
-from distillbench.files import to_json
+from distillbench.files import to_json, write_atomically
 from distillbench.gradient_scaling import GradientScaling
 from distillbench.methods.base import LogitMethod, Output
 from distillbench.models import build_network, network_cost
+from distillbench.store import RUN_FILES
 
 TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
 DIGITS = components.datasets()["digits"]
@@ -443,3 +447,90 @@ def test_networks_have_the_published_numbers_of_parameters():
             name: sum(p.numel() for p in build_network(name, 100).parameters()) for name in components.networks()
         }
     assert counted == published
+
+
+def test_the_digest_of_weights_covers_every_name_type_shape_and_number():
+    weights = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(1, dtype=torch.int64)}
+    others = [
+        {**weights, "a": weights["a"] + torch.tensor([[0, 0, 0], [0, 0, 1e-6]])},
+        {**weights, "a": weights["a"].view(3, 2)},
+        {**weights, "b": torch.tensor(2)},
+        {**weights, "b": torch.tensor(1, dtype=torch.int32)},
+        {"a": weights["a"], "c": weights["b"]},
+        {"a": weights["a"]},
+    ]
+    assert len({weights_digest(w) for w in (weights, *others)}) == 1 + len(others)
+    same = {"a": weights["a"].t().contiguous().t(), "b": weights["b"].clone()}  # another layout in memory
+    assert weights_digest(same) == weights_digest(weights)
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory, specify, images):
+    """(folder of runs, specification) of one finished run."""
+    runs, specification = tmp_path_factory.mktemp("runs"), specify(**{"SOLVER.EPOCHS": 1})
+    train(specification, images, runs / specification.id, runs / "work", runs, device="cpu", report=quiet)
+    return runs, specification
+
+
+def test_weights_other_than_the_record_names_are_not_loaded(finished_run, tmp_path):
+    runs, specification = finished_run
+    run = shutil.copytree(runs / specification.id, tmp_path / "run")
+    for checkpoint in ("last", "best"):
+        path = run / f"model.{checkpoint}.pt"
+        weights = load_tensors(path)["model"]
+        assert load_run(run, checkpoint)[2] == weights_digest(weights)
+        weights["fc.bias"][3] += 1e-6
+        save_tensors(path, {"model": weights})
+        with pytest.raises(UserError, match=r"not the weights that record\.json names"):
+            load_run(run, checkpoint)
+
+
+def test_a_teacher_is_the_run_that_the_specification_names(finished_run, specify, tmp_path):
+    runs, specification = finished_run
+    other = {"kind": "run", "id": specification.id[:-1] + ("0" if specification.id[-1] != "0" else "1")}
+    student = specify(teacher={**other, "checkpoint": "last"}, **{"DISTILLER.TYPE": "KD"})
+    shutil.copytree(runs / specification.id, tmp_path / other["id"])
+    with pytest.raises(UserError, match=f"holds another run, {specification.id}"):
+        load_teacher(student, tmp_path)
+    student = specify(teacher={**other, "id": specification.id, "checkpoint": "last"}, **{"DISTILLER.TYPE": "KD"})
+    network, digest = load_teacher(student, runs)
+    assert digest == weights_digest(network.state_dict())
+    assert not network.training and not any(p.requires_grad for p in network.parameters())
+
+
+def test_a_state_is_gone_on_with_by_its_own_run_and_from_the_same_inputs_only(specify, tmp_path):
+    inputs = {"dataset": "1" * 64, "teacher": "2" * 64}
+    built = Learner(specify(), 300)
+    built.train()
+    flight = Flight(tmp_path, specify(), inputs, save_seconds=0)
+    flight.save_sometimes(built, Progress(epoch=2, position=30, rows=[{"epoch": 1, "test_top1": 50.0}]), 1.0)
+    resumed = Flight(tmp_path, specify(), inputs, 0).resume(Learner(specify(), 300), report=pytest.fail)
+    assert (resumed.epoch, resumed.position, len(resumed.rows), resumed.seconds) == (2, 30, 1, 1.0)
+    said = []
+    anew = Flight(tmp_path, specify(), {**inputs, "teacher": "3" * 64}, 0).resume(Learner(specify(), 300), said.append)
+    assert (anew.epoch, anew.position, anew.rows) == (1, 0, []) and "made with another teacher" in said[0]
+    with pytest.raises(UserError, match="the state of another run"):
+        Flight(tmp_path, specify(seed=1), inputs, 0).resume(Learner(specify(seed=1), 300))
+
+
+@pytest.mark.parametrize("stopped", range(1, 6))
+def test_a_run_that_is_brought_to_its_place_has_its_record_last(tmp_path, monkeypatch, stopped):
+    """Killed after any number of files, the old record is there until all files are new; the next call goes on."""
+    work, out = tmp_path / "work", tmp_path / "out"
+    for name in RUN_FILES:
+        write_atomically(out / name, "old")
+    moved = []
+
+    def move(path, target):
+        if len(moved) == stopped:
+            raise KeyboardInterrupt
+        moved.append(target.name)
+        os.replace(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) if stopped < 5 else nullcontext():
+        patch.setattr("distillbench.engine.flight.move", move)
+        finish(work, out, lambda folder: [write_atomically(folder / name, "new") for name in RUN_FILES])
+    assert (out / "record.json").read_text() == ("new" if stopped == 5 else "old")
+    assert finish(work, out) == (stopped < 5)
+    assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(RUN_FILES, "new")
+    assert not list(work.iterdir())

@@ -12,6 +12,7 @@ from distillbench.config.suite import load_suite
 from distillbench.reporting.figures import CAPTIONS, FIGURES, save
 from distillbench.reporting.index import figure_names
 from distillbench.reporting.results import Results
+from distillbench.store import Store
 
 SCALED = ["KD", "distilled", "NONE"], ["KD+GKD", "distilled", "KD"]
 
@@ -142,3 +143,17 @@ def test_the_same_results_make_the_same_bytes(results, ending, tmp_path):
     for name in ("a", "b"):
         save(FIGURES["gradients"](results), tmp_path / f"{name}.{ending}")
     assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
+
+
+def test_histories_are_read_by_epoch(tmp_path):
+    store = Store(tmp_path)
+    index = pd.DataFrame({"run": ["a/b/c/s0-000000000000", "a/b/c/s1-000000000000"]})
+    path = store.run(index["run"][1]) / "history.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("epoch,lr,test_top1,test_loss_ce\n1,0.1,50,0.5\n2,0.01,60,0.4\n")
+    (frame,) = Results("demo", store, index, None, None, {}).histories.values()
+    assert frame.to_dict("index") == {
+        1: {"lr": 0.1, "test_top1": 50, "test_loss_ce": 0.5},
+        2: {"lr": 0.01, "test_top1": 60, "test_loss_ce": 0.4},
+    }
+    assert list(frame.index) == [1, 2]

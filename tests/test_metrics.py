@@ -11,6 +11,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss, log_loss, top_k_accuracy_score
 
 from distillbench.cli import main
+from distillbench.engine.learner import target_rank
 from distillbench.engine.run import train
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
@@ -144,3 +145,22 @@ def test_predictions_of_other_images_are_refused(trained, images):
     fewer = images._replace(test_images=images.test_images[:50], test_labels=images.test_labels[:50])
     with pytest.raises(UserError, match="digits has the digest"):
         predict(store.run(teacher), "last", fewer, device="cpu")
+
+
+def test_changed_labels_are_refused(trained, tmp_path):
+    store, teacher, _ = trained
+    path = evaluation_directory(store.run(teacher), "last") / "predictions.npz"
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    assert read_predictions(path).targets.tolist() == arrays["targets"].tolist()
+    np.savez(tmp_path / "predictions.npz", **{**arrays, "targets": arrays["targets"][::-1].copy()})
+    with pytest.raises(UserError, match="the labels are not those it was written with"):
+        read_predictions(tmp_path / "predictions.npz")
+
+
+def test_of_equal_logits_the_smaller_class_comes_first():
+    logits, targets = torch.tensor([[1.0, 3.0, 3.0, 0.0]] * 4), torch.arange(4)
+    ranks = [2, 0, 1, 3]
+    assert target_rank(logits, targets).tolist() == ranked(logits, targets)["target_rank"].tolist() == ranks
+    assert ranked(logits, targets)["first_classes"].tolist() == [[1, 2, 0, 3]] * 4
+    assert Predictions(logits.double().numpy(), targets.numpy(), {}, "").target_rank.tolist() == ranks
