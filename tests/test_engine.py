@@ -155,6 +155,8 @@ def test_a_specification_from_before_a_key_existed_is_trained_as_it_was_then(spe
     del older.data["gradient_scaling"]["parameters"]["FACTORS"]
     assert older.id == specification.id
     assert Learner(older, 300, build_network("resnet8", 10)).method.scaling.control == "confidence"
+    newer = specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD", "GKD.FACTORS": "inverted"})
+    assert Learner(newer, 300, build_network("resnet8", 10)).method.scaling.control == "inverted"
 
 
 def test_crops_and_flips_are_torchvisions(images):

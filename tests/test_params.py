@@ -352,6 +352,52 @@ def test_dotted_and_nested_spelling_are_the_same(tmp_path):
     assert ids(tmp_path, nested) == ids(tmp_path, one_row({"DISTILLER.TYPE": "KD", "KD.LOSS.CE_WEIGHT": 0.5}))
 
 
+def student(folder, content, row="row"):
+    """The specification of a row's first student."""
+    return next(c.specification for c in load_suite("bad", write(folder, content)).cells if c.row == row)
+
+
+def test_a_row_beats_its_pair_and_a_pair_beats_the_base(tmp_path):
+    base, pair = {"SOLVER.BATCH_SIZE": 8, "SOLVER.LR": 0.1, "SOLVER.EPOCHS": 2}, {"SOLVER.LR": 0.2, "SOLVER.EPOCHS": 3}
+    pairs = [{"teacher": "resnet20", "student": "resnet8", **pair}]
+    row = {"DISTILLER.TYPE": "KD", "SOLVER.EPOCHS": 4}
+    content = changed(base=base, pairs=pairs, teachers={"SOLVER.LR": 0.3}, methods={"row": row})
+    specification = student(tmp_path, content)
+    found = [specification["batch"]["size"], *(specification["schedule"][key] for key in ("LR", "EPOCHS"))]
+    assert found == [8, 0.2, 4]
+    teacher = student(tmp_path, content, "Teacher")
+    assert [teacher["batch"]["size"], *(teacher["schedule"][key] for key in ("LR", "EPOCHS"))] == [8, 0.3, 2]
+
+
+def test_a_row_has_what_it_is_like_and_its_own_on_top(tmp_path):
+    rows = {
+        "GKD": {"DISTILLER.TYPE": "KD", "KD.TEMPERATURE": 2, "KD.WARMUP": 3, "GKD": {}},
+        "near": {"like": "GKD", "KD.TEMPERATURE": 5},
+        "far": {"like": "near", "KD.WARMUP": 7},
+    }
+    for name, expected in {"GKD": (2, 3), "near": (5, 3), "far": (5, 7)}.items():
+        specification = student(tmp_path, changed(methods=rows), name)
+        parameters = specification["method"]["parameters"]
+        assert (parameters["TEMPERATURE"], parameters["WARMUP"]) == expected
+        assert specification["gradient_scaling"] is not None
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if type(all_keys()[key].default) is int])
+def test_a_part_of_an_integer_is_refused(refused, key):
+    refused(changed(base={key: all_keys()[key].default + 0.5}), f"base.{key}", "expected integer")
+
+
+def test_a_variant_is_compared_with_the_one_of_all_the_same_values(tmp_path):
+    rows = {"KD": {"DISTILLER.TYPE": "KD"}, "GKD": {"like": "KD", "GKD": {}, "control": "KD"}}
+    sweep = {"KD.TEMPERATURE": [2, 4], "KD.WARMUP": [0, 5], "GKD.K": [0.5]}
+    suite = load_suite("bad", write(tmp_path, changed(seeds=[0], methods=rows, sweep=sweep)))
+    for cell in suite.cells:
+        if cell.row.startswith("GKD"):
+            control = next(c for c in suite.cells if (c.row, c.pair) == (cell.control, cell.pair))
+            assert control.specification["method"] == cell.specification["method"]
+            assert control.specification["gradient_scaling"] is None
+
+
 def test_sweep_expands_rows_and_their_controls(tmp_path):
     rows = {
         "NONE": {"DISTILLER.TYPE": "NONE"},
