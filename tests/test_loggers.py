@@ -105,7 +105,8 @@ def test_a_logger_that_is_not_installed_is_refused_before_training_in_one_line(p
     assert train_logged(project, "wandb")[0] == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and "LOG.WANDB" in lines[0] and "pip install wandb" in lines[0]
-    assert not (project / "out").exists() and not (project / "out.work").exists()
+    assert not (project / "out").exists()
+    assert "pip install wandb" in (project / "out.work/failure.json").read_text()
 
 
 def test_every_epoch_is_logged_as_history_has_it(project, wandb):

@@ -133,7 +133,8 @@ def import_archive(path, store):
             raise UserError(f"{path}: cannot be read as an archive ({error or 'it ends early'})") from None
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}: damaged or not made by `distillbench export` ({error!r:.80})") from None
-        return manifest, [_import_run(stage / "runs" / run, run, store) for run in manifest["runs"]]
+        outcomes = [_compare(stage / "runs" / run, run, store) for run in manifest["runs"]]
+        return manifest, [_settle(outcome, stage / "runs" / outcome.run, store) for outcome in outcomes]
     finally:
         shutil.rmtree(stage)
 
@@ -224,9 +225,9 @@ def _check_run(directory, run, entry):
         _metrics(directory / name)
 
 
-def _import_run(there, run, store):
-    """Compare an unpacked run with what is here of it and place what is missing; returns the `Outcome`."""
-    outcome = _compare(there, run, store)
+def _settle(outcome, there, store):
+    """Place what is missing here of an unpacked run, if it is still missing once nobody else works on the run."""
+    run = outcome.run
     if outcome.state not in ("imported", "completed"):
         return outcome
     try:

@@ -63,10 +63,12 @@ def _take(work, wait, report):
     """The open lock file. A file that its holder removed while this process waited for it is no lock: begin anew."""
     deadline, announced = time.monotonic() + PATIENCE, False
     while True:
-        work.mkdir(parents=True, exist_ok=True)
         try:
+            work.mkdir(parents=True, exist_ok=True)
             lock = open(work / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (the claim closes it)
-        except FileNotFoundError:  # the folder was removed since
+        except (FileNotFoundError, FileExistsError):  # the folder was removed since, or while it was looked at
+            if work.exists() and not work.is_dir():
+                raise
             continue
         while not (mine := _try(lock)) and time.monotonic() < deadline:
             time.sleep(0.05)

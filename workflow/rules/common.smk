@@ -29,14 +29,6 @@ except UserError as error:
     print(f"distillbench: {error}", file=sys.stderr)
     sys.exit(2)
 
-# -R train, -F, -R FILE of a run: finished runs are trained again, with -R train teachers before students. Jobs parse
-# this file again, perhaps on another machine, and inherit the request.
-settings = workflow.dag_settings
-FORCED = {*settings.forcerun, *(settings.targets if settings.forcetargets else ())}
-ALL_AGAIN = settings.forceall or "train" in FORCED
-if ALL_AGAIN or any(Path(file).name in RUN_FILES for file in FORCED):
-    os.environ["DISTILLBENCH_AGAIN"] = "--again"
-
 SEEDS = sorted({cell.seed for cell in PLAN.cells})
 
 
@@ -93,13 +85,31 @@ def present(paths):
 
 
 def again(*runs):
-    """Whether one of these runs is to be trained though it is finished."""
-    return ALL_AGAIN or any(str(STORE.run(run) / name) in FORCED for run in runs for name in RUN_FILES)
+    """Whether one of these runs is to be trained though it is finished: -R train, -F, or -R, -f and a file of the run.
+
+    Asked while jobs are made, as Snakemake knows its arguments only then.
+    """
+    settings = workflow.dag_settings
+    if settings is None:  # --lint and its like
+        return False
+    forced = {*settings.forcerun, *(settings.targets if settings.forcetargets else ())}
+    return (
+        settings.forceall
+        or "train" in forced
+        or any(str(STORE.run(run) / name) in forced for run in runs for name in RUN_FILES)
+    )
 
 
-def made_before(files, *runs):
-    """Inputs that have to be there; their times make nothing stale, unless one of these runs is trained again."""
-    return [str(file) if again(*runs) else ancient(str(file)) for file in files]
+def again_option(wildcards):
+    """For a job on another machine, which makes itself anew from other arguments, it is in the environment."""
+    if workflow.is_main_process and again(wildcards.run):
+        os.environ["DISTILLBENCH_AGAIN"] = "--again"
+    return os.environ.get("DISTILLBENCH_AGAIN", "")
+
+
+def made_before(files, renew):
+    """Inputs that have to be there; their times make nothing stale, unless the job runs anyhow."""
+    return [str(file) if renew else ancient(str(file)) for file in files]
 
 
 def training_input(wildcards):
@@ -113,16 +123,17 @@ def training_input(wildcards):
         teacher = STORE.run(specification.teacher_id)
         weights = f"model.{specification['teacher']['checkpoint']}.pt"
         files += [teacher / "spec.json", teacher / "record.json", teacher / weights]
-    return made_before(files, run)
+    return made_before(files, again(run))
 
 
 def prediction_input(wildcards):
     """Nothing where the predictions are there and of these weights, so that they serve without checkpoints."""
     run = wildcards.run
-    if present(evaluation(run, "predictions.npz")) and not stale(run, "predictions.npz") and not again(run):
+    renew = again(run) or renewed(run, "predictions.npz")
+    if present(evaluation(run, "predictions.npz")) and not renew:
         return []
     dataset = run.partition("/")[0]
-    return made_before([*(STORE.run(run) / name for name in RUN_FILES), f"results/data/{dataset}.npz"], run)
+    return made_before([*(STORE.run(run) / name for name in RUN_FILES), f"results/data/{dataset}.npz"], renew)
 
 
 def metrics_input(wildcards):
@@ -130,16 +141,28 @@ def metrics_input(wildcards):
     run, teacher = wildcards.run, STORE.specification(wildcards.run).teacher_id
     runs = [run, teacher] if teacher else [run]
     predictions = [path for each in runs for path in evaluation(each, "predictions.npz")]
-    if present(evaluation(run, "metrics.json")) and not present(predictions) and not again(*runs):
+    here = present(evaluation(run, "metrics.json"))
+    if here and not present(predictions) and not again(*runs):
         return []
-    return [*made_before(predictions, *runs), str(PACKAGE / "evaluation/metrics.py")]
+    stale = ((run, "metrics.json"), *((each, "predictions.npz") for each in runs))
+    renew = again(*runs) or (here and renewed(run, "metrics.json", *stale))
+    return [*made_before(predictions, renew), str(PACKAGE / "evaluation/metrics.py")]
 
 
-def stale(run, name):
-    """The files NAME of a run's evaluations if one was made from something else than is here now and can be renewed."""
+def renewed(run, name, *origins):
+    """Whether the files NAME of a run's evaluations, or one of `origins`, (run, name) each, were made from something
+    else than is here now and can be renewed. Then their job runs whatever the files' times, which say nothing of files
+    that came from elsewhere.
+    """
+    renew = any(is_stale(*file) for file in origins or ((run, name),))
+    if renew:
+        workflow.dag.forcefiles.update(evaluation(run, name))
+    return renew
+
+
+def is_stale(run, name):
     found = {file for file, _ in STORE.stale(run)}
-    renewable = finished(STORE.run(run)) if "predictions.npz" in found else True
-    return evaluation(run, name) if name in found and renewable else []
+    return name in found and ("predictions.npz" not in found or finished(STORE.run(run)))
 
 
 def seed_major(wildcards):
@@ -158,10 +181,3 @@ def write_partial_reports():
     command = [sys.executable, "-m", "distillbench", "report", SUITE, "--partial", "--out", folder]
     if subprocess.run(command).returncode == 0:
         print(f"partial reports: {folder}/tables/partial-main.md, {folder}/partial.html", file=sys.stderr)
-
-
-if workflow.is_main_process:
-    # Times say nothing of files that came from elsewhere; what names another origin than is here is made again.
-    settings.forcerun = frozenset(settings.forcerun).union(
-        path for run in PLAN.runs for name in ("predictions.npz", "metrics.json") for path in stale(run, name)
-    )

@@ -15,6 +15,7 @@ rule train:
         spec=lambda wildcards: STORE.planned(wildcards.run),
         work=lambda wildcards: STORE.work(wildcards.run),
         log=lambda wildcards: " ".join(["--log", *names]) if (names := PLAN.loggers(wildcards.run)) else "",
+        again=again_option,
     shell:
         "python -m distillbench train --spec {params.spec} --out {params.directory}"
-        " --work {params.work} {params.log} ${{DISTILLBENCH_AGAIN:-}} > {log} 2>&1"
+        " --work {params.work} {params.log} {params.again} > {log} 2>&1"

@@ -34,6 +34,7 @@ def require_trainable(specification):
     data, run = specification.data, specification.id
     try:
         _require_names(run, data, ("dataset", "student", "method", "trainer"))
+        _require_source(run, data["method"])
         if not is_seed(data["seed"]):
             raise UserError(f"{run}: seed: {data['seed']!r} is not valid here, expected an integer from 0 on")
         planned = _plan_again(specification)
@@ -90,6 +91,13 @@ def _require_names(run, data, parts):
         name, known = _named(data)[part]
         if name not in known:
             raise UserError(f"{run}: {part}: {one_of(name, known, 'name')}")
+
+
+def _require_source(run, method):
+    declared = components.methods()[method["name"]]
+    if declared.get("sha256") != method.get("source_sha256"):
+        where = declared.get("file", "the package")
+        raise UserError(f"{where}: {method['name']} is not as it was when {run} was planned; plan the suite again")
 
 
 def _plan_again(specification):
