@@ -12,6 +12,7 @@ import stores
 from project import ROOT, SMALL, Project, new_project, succeeded
 
 from distillbench.evaluation import evaluation_directory
+from distillbench.files import read_json
 from distillbench.store import RUN_FILES
 
 REPORTS = [f"tables/main.{ending}" for ending in ("csv", "json", "md", "tex")]
@@ -256,7 +257,7 @@ def functions(root, monkeypatch, forced=(), **config):
     settings = SimpleNamespace(forcerun=frozenset(forced), targets=(), forcetargets=False, forceall=False)
     defined = {
         "config": {"suite": "small", **config},
-        "workflow": SimpleNamespace(is_main_process=True, dag_settings=settings),
+        "workflow": SimpleNamespace(is_main_process=True, dag_settings=settings, dag=SimpleNamespace(forcefiles=set())),
         "ancient": lambda path: f"ancient {path}",
     }
     exec(compile(constraints.sub("", text), "common.smk", "exec"), defined)
@@ -304,8 +305,11 @@ def test_a_forced_training_follows_its_teachers(stored, monkeypatch):
     rules, runs = functions(stored, monkeypatch, forced=["train"]), stores.runs(stored)
     needed = rules.training_input(of(runs["KD/s1"]))
     assert f"results/runs/{runs['Teacher/s0']}/model.best.pt" in needed and not any("ancient" in n for n in needed)
-    assert rules.prediction_input(of(runs["NONE/s0"])) and os.environ["DISTILLBENCH_AGAIN"] == "--again"
-    assert not functions(stored, monkeypatch).again(runs["KD/s1"]) and not os.environ["DISTILLBENCH_AGAIN"]
+    assert rules.prediction_input(of(runs["NONE/s0"])) and rules.again_option(of(runs["KD/s1"])) == "--again"
+    one = functions(stored, monkeypatch, forced=[f"results/runs/{runs['KD/s0']}/history.csv"])
+    assert [name for name, run in runs.items() if one.again(run)] == ["KD/s0"]
+    none = functions(stored, monkeypatch)
+    assert not any(none.again(run) or none.again_option(of(run)) for run in runs.values())
 
 
 def test_an_evaluation_needs_what_it_is_made_from_and_nothing_where_it_is_there(stored, monkeypatch):
@@ -352,12 +356,20 @@ def test_a_run_has_the_threads_of_its_specification(tmp_path, monkeypatch):
 
 
 def test_what_was_made_from_something_else_is_made_again(stored, monkeypatch):
-    runs = stores.runs(stored)
-    store = functions(stored, monkeypatch).STORE
-    assert functions(stored, monkeypatch).settings.forcerun == set()
-    stores.finish(store, runs["Teacher/s0"], weight=2.0)
-    rules = functions(stored, monkeypatch)
-    assert rules.settings.forcerun == {
-        path for name in ("KD/s0", "KD/s1") for path in evaluations(store, runs[name], "metrics.json")
-    }
+    rules, runs = functions(stored, monkeypatch), stores.runs(stored)
+    store, teacher, student = rules.STORE, runs["Teacher/s0"], runs["KD/s1"]
+    for run in runs.values():
+        assert rules.prediction_input(of(run)) == [] and rules.metrics_input(of(run))[0].startswith("ancient ")
+    assert not rules.workflow.dag.forcefiles
+    stores.finish(store, teacher, weight=2.0)
     assert [rules.training_input(of(run)) for run in runs.values()] == [[]] * 5
+    assert not rules.metrics_input(of(student))[0].startswith("ancient ")
+    assert rules.metrics_input(of(teacher))[0].startswith("ancient ")
+    assert rules.workflow.dag.forcefiles == set(evaluations(store, student, "metrics.json"))
+    record = store.run(student) / "record.json"
+    record.write_text(record.read_text().replace(read_json(record)["weights"]["last"], "7" * 64))
+    rules = functions(stored, monkeypatch)
+    assert f"results/runs/{student}/model.last.pt" in rules.prediction_input(of(student))
+    assert rules.workflow.dag.forcefiles == set(evaluations(store, student, "predictions.npz"))
+    (store.run(student) / "model.last.pt").unlink()  # they cannot be made again
+    assert rules.prediction_input(of(student)) == []
