@@ -22,6 +22,7 @@ from distillbench.config.specification import Specification
 from distillbench.engine.feed import Resident, epoch_plan, fetch
 from distillbench.engine.flight import Flight, Progress, finish
 from distillbench.engine.learner import Learner
+from distillbench.engine.record import git_state
 from distillbench.engine.run import learning_rate, prepare_device, put_images, train
 from distillbench.engine.streams import generator, initialisation
 from distillbench.engine.trainers import base, dot
@@ -536,3 +537,36 @@ def test_a_run_that_is_brought_to_its_place_has_its_record_last(tmp_path, monkey
     assert finish(work, out) == (stopped < 5)
     assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(RUN_FILES, "new")
     assert not list(work.iterdir())
+
+
+def test_a_method_knows_the_shapes_of_both_networks_and_the_number_of_images(specify):
+    teacher = {**TEACHER, "id": "digits/wrn_16_2/none/s0-000000000000"}
+    learner = Learner(specify(teacher=teacher, **{"DISTILLER.TYPE": "KD"}), 123, build_network("wrn_16_2", 10))
+    context = learner.method.context
+    assert (context.num_classes, context.num_images) == (10, 123)
+    for shapes, network in ((context.student, learner.student), (context.teacher, learner.teacher)):
+        logits, features = network(torch.zeros(2, 3, 16, 16))
+        assert shapes.logits.shape == logits.shape and shapes.logits.is_meta
+        assert shapes.features["pooled_feat"].shape == features["pooled_feat"].shape
+        assert [f.shape for f in shapes.features["feats"]] == [f.shape for f in features["feats"]]
+    assert Learner(specify(), 123).method.context.teacher is None
+
+
+def test_the_commit_of_a_record_is_that_of_the_code_with_the_files_that_differ(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert git_state() == (None, None)
+
+    def git(*arguments):
+        identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+        return subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True).stdout
+
+    for name in ("src/a.py", "params/b.yaml", "README.md"):
+        write_atomically(tmp_path / name, "old")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "start")
+    commit = git("rev-parse", "HEAD").strip()
+    assert git_state() == (commit, [])
+    for name in ("src/a.py", "README.md", "src/new/c.py"):
+        write_atomically(tmp_path / name, "new")
+    assert git_state() == (commit, ["src/a.py", "src/new/c.py"])

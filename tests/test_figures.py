@@ -12,6 +12,7 @@ from distillbench.config.suite import load_suite
 from distillbench.reporting.figures import CAPTIONS, FIGURES, save
 from distillbench.reporting.index import figure_names
 from distillbench.reporting.results import Results
+from distillbench.reporting.statistics import t_interval
 from distillbench.store import Store
 
 SCALED = ["KD", "distilled", "NONE"], ["KD+GKD", "distilled", "KD"]
@@ -157,3 +158,14 @@ def test_histories_are_read_by_epoch(tmp_path):
         2: {"lr": 0.01, "test_top1": 60, "test_loss_ce": 0.4},
     }
     assert list(frame.index) == [1, 2]
+
+
+def test_accuracy_shows_means_their_intervals_and_the_teacher(results):
+    for axis, pair in zip(FIGURES["accuracy"](results).axes, PAIRS, strict=True):
+        bars = [segment for collection in axis.collections for segment in collection.get_segments()]
+        for x, row in enumerate(("NONE", "KD", "KD+GKD")):
+            interval = t_interval(list(results.table.entries[row, pair].last.values()))
+            assert any(np.allclose(bar, [[x, interval.low], [x, interval.high]]) for bar in bars)
+            assert shown(axis, [[x, interval.mean]])
+        (level,) = results.table.entries["Teacher", pair].last.values()
+        assert any((line[:, 1] == level).all() and len(line) == 2 for line in lines(axis))

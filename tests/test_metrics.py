@@ -25,15 +25,15 @@ DRAWS = np.random.default_rng(0)
 LOGITS, TEACHER, TARGETS = DRAWS.normal(0, 2, (400, 10)), DRAWS.normal(0, 3, (400, 10)), DRAWS.integers(0, 10, 400)
 
 
-def bare(logits):
+def bare(logits, targets=TARGETS):
     """Predictions as they were before ranks were kept."""
-    return Predictions(logits, TARGETS, {}, "")
+    return Predictions(logits, targets, {}, "")
 
 
-def with_ranks(logits):
+def with_ranks(logits, targets=TARGETS):
     """As they are now, the logits in half precision."""
-    ranks = {name: tensor.numpy() for name, tensor in ranked(torch.tensor(logits), torch.tensor(TARGETS)).items()}
-    return Predictions(logits.astype(np.float16).astype(float), TARGETS, ranks, "", precision="fp64")
+    ranks = {name: tensor.numpy() for name, tensor in ranked(torch.tensor(logits), torch.tensor(targets)).items()}
+    return Predictions(logits.astype(np.float16).astype(float), targets, ranks, "", precision="fp64")
 
 
 BOTH = pytest.mark.parametrize("form", [bare, with_ranks])
@@ -51,14 +51,18 @@ def test_accuracy_likelihood_and_brier_score_are_scikit_learns(form):
 
 @BOTH
 def test_calibration_error_is_the_weighted_gap_of_fifteen_equal_bins(form):
+    """Of predictions that are too sure in some bins and not sure enough in others, so that bins decide."""
     probabilities = softmax(LOGITS, axis=1)
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == TARGETS
-    expected = 0.0
+    confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    targets = np.where(np.sin(40 * confidence) > 0, predicted, TARGETS)
+    right = predicted == targets
+    gaps = []
     for i in range(15):
         inside = (confidence > i / 15) & (confidence <= (i + 1) / 15)
         if inside.any():
-            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    assert METRICS["ece"](form(LOGITS)) == pytest.approx(100 * expected)
+            gaps.append(inside.mean() * (right[inside].mean() - confidence[inside].mean()))
+    assert min(gaps) < -0.01 and max(gaps) > 0.01
+    assert METRICS["ece"](form(LOGITS, targets)) == pytest.approx(100 * sum(map(abs, gaps)))
     certain = np.where(np.arange(10) == TARGETS[:, None], 1000.0, 0.0)
     assert METRICS["ece"](form(certain)) == METRICS["brier"](form(certain)) == 0
 

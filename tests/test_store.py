@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import stores
 
+from distillbench.cli import main
 from distillbench.config import components
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
@@ -200,3 +201,29 @@ def test_a_run_of_older_code_is_named_for_its_own_seed(store, runs, monkeypatch,
         if name.startswith(("NONE", "Teacher")):  # a student's teacher is another run now, too
             assert older[store.with_other_code(run)] == name
         assert store.state(run)[0] == "missing"
+
+
+def test_a_student_is_measured_against_the_checkpoint_that_taught_it(store, runs):
+    teacher, student = runs["Teacher/s0"], runs["KD/s0"]
+    for checkpoint, correct in (("best", 40), ("last", 80)):  # the student: 50
+        stores.predict(store.run(teacher), store.specification(teacher), checkpoint, correct, "8" * 64)
+    for checkpoint in CHECKPOINTS:
+        write_metrics(store, student, checkpoint)
+        values = {entry["metric"]: entry["value"] for entry in store.metrics(student, checkpoint)}
+        assert (values["top1"], values["agreement"]) == (50, 90)
+
+
+def test_evaluating_makes_what_is_missing_and_keeps_what_is_there(store, runs, tmp_path, monkeypatch):
+    """Metrics are computed from the predictions that are there, whatever they say."""
+    monkeypatch.chdir(tmp_path)
+    run = runs["NONE/s1"]
+    stores.predict(store.run(run), store.specification(run), "best", 30, store.record(run)["weights"]["best"])
+    before = {c: (evaluation_directory(store.run(run), c) / "predictions.npz").read_bytes() for c in CHECKPOINTS}
+    for checkpoint in CHECKPOINTS:
+        (evaluation_directory(store.run(run), checkpoint) / "metrics.json").unlink()
+    assert main(["evaluate", run]) == 0
+    found = {c: next(e["value"] for e in store.metrics(run, c) if e["metric"] == "top1") for c in CHECKPOINTS}
+    assert found == {"last": 50, "best": 30} and store.state(run) == ("done", "")
+    assert before == {
+        c: (evaluation_directory(store.run(run), c) / "predictions.npz").read_bytes() for c in CHECKPOINTS
+    }

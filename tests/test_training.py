@@ -25,7 +25,8 @@ from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.evaluation.metrics import write_metrics
 from distillbench.evaluation.predictions import predict
 from distillbench.files import read_json
-from distillbench.models import build_network
+from distillbench.methods.none import Vanilla
+from distillbench.models import build_network, network_cost
 from distillbench.store import Store
 
 DIGITS = components.datasets()["digits"]
@@ -307,6 +308,17 @@ def test_a_method_with_a_module_and_two_views_is_trained_as_by_a_plain_loop(stor
     agree(run, *plain_loop(few, 5, hints(own), network_of(store.run(teacher), "last", "resnet14"), own, views=2))
 
 
+def test_a_method_is_told_the_number_of_training_images(store, few, specify, tmp_path, monkeypatch):
+    seen = []
+    build = Vanilla.__init__
+    monkeypatch.setattr(
+        Vanilla, "__init__", lambda self, keys, context: (seen.append(context), build(self, keys, context))[1]
+    )
+    specification = specify(**{"SOLVER.EPOCHS": 1, "DATASET.TYPE": "few"})
+    train(specification, few, tmp_path / "a", tmp_path / "w", tmp_path, device="cpu", report=lambda line: None)
+    assert [context.num_images for context in seen] == [100]
+
+
 def test_every_epoch_has_an_order_and_crops_of_its_own(store, tmp_path, specify):
     """As the network sees it: image i has one colour, which is i, and the padding around it is black."""
     numbers = np.arange(300)
@@ -377,7 +389,9 @@ def test_metrics_history_record_and_checkpoints_agree(store, student, images):
         assert values["top1"] == pytest.approx(float(history[epoch]["test_top1"]))
         assert values["top5"] == pytest.approx(float(history[epoch]["test_top5"]))
         assert values["nll"] == pytest.approx(float(history[epoch]["test_loss_ce"]))
-    assert record["parameters"] == sum(p.numel() for p in build_network("resnet8", 10).parameters())
+    assert (record["parameters"], record["multiply_adds"]) == network_cost(build_network("resnet8", 10), 16)
+    assert record["images_per_second"] * record["seconds"] == pytest.approx(4 * 300, rel=0.01)
+    assert (record["threads"], record["attempts"], record["teacher_weights"]) == (1, 1, None)
 
 
 def test_a_run_learns(images, specify, tmp_path):
