@@ -171,13 +171,13 @@ class Copy:
 
 def _ignored(folder, names):
     """What is no part of the project: environments, caches, results."""
-    results = Path(folder) == ROOT / "results"
+    folder = Path(folder)
+    left_out = LEFT_OUT | ({"cache", "tmp"} if folder == ROOT / ".dvc" else set())
+    results = folder == ROOT / "results"
     return [
         name
         for name in names
-        if name in LEFT_OUT
-        or (Path(folder) / name / "pyvenv.cfg").exists()
-        or (results and (Path(folder) / name).is_dir())
+        if name in left_out or (folder / name / "pyvenv.cfg").exists() or (results and (folder / name).is_dir())
     ]
 
 
