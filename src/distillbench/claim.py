@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distillbench.errors import UserError
@@ -114,10 +114,7 @@ def _leave_reason(work, error):
 
 
 def _tidy(work):
-    """Remove the directory if nothing but the lock is in it."""
-    try:
-        if [path.name for path in work.iterdir()] == [LOCK]:
-            (work / LOCK).unlink()
-            work.rmdir()
-    except OSError:  # removed by whoever held the run, or filled by somebody else
-        pass
+    """Remove the lock, and the directory if nothing else is in it; who waits for a lock that is gone begins anew."""
+    with suppress(OSError):  # removed by whoever held the run, or filled by somebody else
+        (work / LOCK).unlink(missing_ok=True)
+        work.rmdir()

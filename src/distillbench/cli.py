@@ -484,7 +484,8 @@ def import_(file):
     store = Store()
     manifest, outcomes = import_archive(file, store)
     for run, state, detail in outcomes:
-        print(f"{state:12} {run}{f': {detail}' if detail else ''}")
+        older = f"  (older code: {text})" if state != "refused" and (text := store.older(run)) else ""
+        print(f"{state:12} {run}{f': {detail}' if detail else ''}{older}")
     warnings = teacher_warnings({run for run, _, _ in outcomes}, store)
     for warning in warnings:
         print(f"warning: {warning}")

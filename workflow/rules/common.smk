@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from distillbench.config.specification import RUN_ID
@@ -160,6 +161,7 @@ def renewed(run, name, *origins):
     return renew
 
 
+@cache
 def is_stale(run, name):
     found = {file for file, _ in STORE.stale(run)}
     return name in found and ("predictions.npz" not in found or finished(STORE.run(run)))

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import os
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,12 @@ def stated(path, *names):
 
     Raises ValueError if the file is not one.
     """
+    status = os.stat(path)
+    return _stated(path, names, status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _stated(path, names, *_changes):
     try:
         with zipfile.ZipFile(path) as archive:
             present = set(archive.namelist())

@@ -193,4 +193,6 @@ def _read_of(path, run_sha256):
     predictions = read_predictions(path)
     if predictions.run_sha256 != run_sha256:
         raise UserError(f"{path}: predictions of another run; remove the file and evaluate again")
+    if not np.isfinite(predictions.logits).all():
+        raise RunFailed(f"{path}: logits are not finite; the training diverged: lower SOLVER.LR")
     return predictions
