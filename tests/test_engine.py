@@ -31,6 +31,7 @@ from distillbench.errors import RunFailed, UserError
 from distillbench.files import to_json, write_atomically
 from distillbench.gradient_scaling import GradientScaling
 from distillbench.methods.base import LogitMethod, Output
+from distillbench.methods.none import Vanilla
 from distillbench.models import build_network, network_cost
 from distillbench.store import RUN_FILES
 
@@ -275,6 +276,21 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_anything_is_saved(specify
     assert "epoch 1" in (tmp_path / "work" / "failure.json").read_text()
     if (tmp_path / "work" / "state.pt").exists():  # of the first step, whose loss was finite
         assert all(v.isfinite() for v in load_tensors(tmp_path / "work" / "state.pt")["progress"]["sums"].values())
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_a_loss_that_becomes_infinite_or_no_number_ends_the_run(specify, images, tmp_path, monkeypatch, factor):
+    """In the second epoch, and without a save in between."""
+    losses, calls = Vanilla.losses, []
+
+    def spoilt(self, *arguments):
+        calls.append(arguments)
+        return {"ce": losses(self, *arguments)["ce"] * (factor if len(calls) > 3 else 1.0)}
+
+    monkeypatch.setattr(Vanilla, "losses", spoilt)
+    with pytest.raises(RunFailed, match="epoch 2"):
+        learn(specify(), images, tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_teacher_is_one_clear_line(specify, images, tmp_path):

@@ -84,6 +84,7 @@ def test_a_noticed_mutant_names_the_test_and_a_survivor_fails(project):
         ({"file": "src/distillbench/products.py"}, "no such file"),
         ({"test": ["tests/test_total.py"]}, "`test`"),
         ({"falsifies": ""}, "`falsifies`"),
+        ({"tests": [7]}, "`tests`"),
         ({"tests": ["tests/test_mean.py"]}, "tests/test_mean.py"),
         ({"tests": ["tests/test_total.py::test_mean"]}, "test_mean"),
     ],

@@ -339,7 +339,7 @@ def test_every_epoch_has_an_order_and_crops_of_its_own(store, tmp_path, specify)
     finally:
         hook.remove()
     assert len(seen) == 900
-    orders, crops = [], []
+    orders, crops, places_in_order = [], [], []
     for epoch in range(3):
         views = seen[300 * epoch : 300 * (epoch + 1)]
         order = [int(view[0, 8, 8]) - 1 + 250 * (int(view[1, 8, 8]) - 1) for view in views]
@@ -347,10 +347,12 @@ def test_every_epoch_has_an_order_and_crops_of_its_own(store, tmp_path, specify)
         places = {i: black_border(view[2]) for i, view in zip(order, views, strict=True)}
         assert {top for top, _ in places.values()} == {left for _, left in places.values()} == set(range(-4, 5))
         orders.append(order)
-        crops.append([places[i] for i in range(300)])
+        crops.append([places[i] for i in range(300)])  # by image, and below by place in the epoch
+        places_in_order.append([places[i] for i in order])
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert sum(a == b for a, b in zip(orders[one], orders[other], strict=True)) < 15  # by chance: 1
-        assert sum(a == b for a, b in zip(crops[one], crops[other], strict=True)) < 30  # by chance: 300 / 81
+        for drawn in (crops, places_in_order):
+            assert sum(a == b for a, b in zip(drawn[one], drawn[other], strict=True)) < 30  # by chance: 300 / 81
 
 
 def black_border(view):

@@ -78,6 +78,8 @@ def _mutant(entry, where, root):
     for key in {*kinds, *entry} - {"function"}:
         if key not in kinds or not isinstance(entry.get(key), kinds[key]) or not (entry[key] or key == "new"):
             raise Problem(f"{where}: `{key}` is missing, empty or not valid; keys are {', '.join(kinds)}")
+    if not all(isinstance(test, str) for test in entry["tests"]):
+        raise Problem(f"{where}: `tests` is a list of texts, arguments of pytest")
     file, function, old = entry["file"], entry.get("function", ""), entry["old"]
     where = f"{where} ({file}): "
     try:
