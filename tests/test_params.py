@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from distillbench.cli import main
+from distillbench.config import components
 from distillbench.config.schema import all_keys
 from distillbench.config.suite import load_suite
 
@@ -475,3 +476,38 @@ def test_dot_refuses_momenta_outside_their_range(tmp_path, capsys, monkeypatch, 
 def test_a_seed_beyond_exact_numbers_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(write(tmp_path, changed(seeds=[2**70])))
     check_line(main(["plan", "bad"]), *capsys.readouterr(), "seeds", "expected a list")
+
+
+def test_defaults_are_the_published_ones():
+    """Of mdistiller's configuration and, in its dialect, of the GKD repository's; GKD and DOT as their code has them."""
+    mdistiller = {
+        "SOLVER.BATCH_SIZE": 64,
+        "SOLVER.EPOCHS": 240,
+        "SOLVER.LR": 0.05,
+        "SOLVER.LR_DECAY_STAGES": [150, 180, 210],
+        "SOLVER.LR_DECAY_RATE": 0.1,
+        "SOLVER.WEIGHT_DECAY": 1e-4,
+        "SOLVER.MOMENTUM": 0.9,
+        "SOLVER.DOT.DELTA": 0.075,
+        "KD.TEMPERATURE": 4,
+        "KD.LOSS.CE_WEIGHT": 0.1,
+        "KD.LOSS.KD_WEIGHT": 0.9,
+        "KD.WARMUP": 0,
+        "DKD.CE_WEIGHT": 1,
+        "DKD.ALPHA": 1,
+        "DKD.BETA": 8,
+        "DKD.T": 4,
+        "DKD.WARMUP": 20,
+        "GKD.K": 0.6,
+        "GKD.SCALE": 2,
+        "GKD.CENTRE": "batch_mean",
+        "GKD.TEMPERATURE": "loss",
+        "GKD.TARGET": "label",
+        "GKD.FACTORS": "confidence",
+    }
+    gkd = {"KD.TEMPERATURE": 1, "KD.LOSS.CE_WEIGHT": 1, "KD.LOSS.KD_WEIGHT": 1, "KD.WARMUP": 20}
+    keys = all_keys()
+    assert {name: keys[name].default_in("mdistiller") for name in mdistiller} == mdistiller
+    assert {name: keys[name].default_in("gkd") for name in mdistiller} == mdistiller | gkd
+    methods = {name for name in keys if name.partition(".")[0] in {*components.methods(), "GKD"}}
+    assert methods | {"SOLVER.DOT.DELTA"} <= mdistiller.keys()  # a new one has its published value here
