@@ -479,7 +479,7 @@ def test_a_seed_beyond_exact_numbers_is_refused(tmp_path, capsys, monkeypatch):
 
 
 def test_defaults_are_the_published_ones():
-    """Of mdistiller's configuration and, in its dialect, of the GKD repository's; GKD and DOT as their code has them."""
+    """Those of mdistiller's configuration, of DOT's and GKD's code and, in its dialect, of the GKD repository."""
     mdistiller = {
         "SOLVER.BATCH_SIZE": 64,
         "SOLVER.EPOCHS": 240,

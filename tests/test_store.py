@@ -1,5 +1,6 @@
 """The store: files are whole, a run is the one that its folder names, and what is derived belongs to what is here."""
 
+import copy
 import os
 import shutil
 
@@ -8,12 +9,14 @@ import pandas as pd
 import pytest
 import stores
 
+from distillbench import store as module
 from distillbench.cli import main
-from distillbench.config import components
+from distillbench.config.specification import Specification, read_specification
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.evaluation.metrics import write_metrics
 from distillbench.files import read_json, to_json, write_atomically
+from distillbench.planning import plan_suite
 from distillbench.reporting.collect import collect, failures
 from distillbench.store import Store
 
@@ -193,16 +196,6 @@ def test_what_is_collected_is_what_the_runs_say(store, runs):
     assert costs["run"].tolist() == here and costs["seconds"].tolist() == [10.0] * 4
 
 
-def test_a_run_of_older_code_is_named_for_its_own_seed(store, runs, monkeypatch, tmp_path):
-    older = {run: name for name, run in runs.items()}
-    networks = {name: {**n, "version": n["version"] + 1} for name, n in components.networks().items()}
-    monkeypatch.setattr(components, "networks", lambda: networks)
-    for name, run in stores.runs(tmp_path).items():
-        if name.startswith(("NONE", "Teacher")):  # a student's teacher is another run now, too
-            assert older[store.with_other_code(run)] == name
-        assert store.state(run)[0] == "missing"
-
-
 def test_a_student_is_measured_against_the_checkpoint_that_taught_it(store, runs):
     teacher, student = runs["Teacher/s0"], runs["KD/s0"]
     for checkpoint, correct in (("best", 40), ("last", 80)):  # the student: 50
@@ -227,3 +220,45 @@ def test_evaluating_makes_what_is_missing_and_keeps_what_is_there(store, runs, t
     assert before == {
         c: (evaluation_directory(store.run(run), c) / "predictions.npz").read_bytes() for c in CHECKPOINTS
     }
+
+
+# Runs that are not there
+
+
+@pytest.fixture
+def older(tmp_path):
+    """(store, {run: id of the run that another version of its trainer made}) of a suite of 13 runs, all missing."""
+    store = stores.new_project(tmp_path, stores.SUITE.replace("[0, 1]", "[0, 1, 2, 3, 4, 5]"))
+    found = {}
+    for run, specification in plan_suite("small", root=tmp_path).runs.items():
+        data = copy.deepcopy(specification.data)
+        data["trainer"]["version"] = 7
+        found[run] = Specification(data).id
+        write_atomically(store.run(found[run]) / "spec.json", to_json(Specification(data).as_file()))
+    return store, found
+
+
+def test_a_missing_run_names_the_one_that_other_code_made(older):
+    store, found = older
+    for run, before in found.items():
+        assert store.state(run) == ("missing", f"code changed since {before.rpartition('/')[2]}")
+
+
+def test_a_run_of_other_values_is_not_taken_for_one_of_other_code(older):
+    store, found = older
+    run, before = next(iter(found.items()))
+    data = copy.deepcopy(store.specification(before).data)
+    data["schedule"]["EPOCHS"] += 1
+    (store.run(before) / "spec.json").unlink()
+    write_atomically(store.run(Specification(data).id) / "spec.json", to_json(Specification(data).as_file()))
+    assert store.state(run) == ("missing", "")
+
+
+def test_the_finished_runs_are_read_once_however_many_are_missing(older, monkeypatch):
+    store, found = older
+    read = []
+    monkeypatch.setattr(module, "read_specification", lambda path: read.append(path) or read_specification(path))
+    for run in found:
+        store.state(run)
+    finished = [path for path in read if store.runs in path.parents]
+    assert len(found) == 13 and sorted(finished) == sorted(store.run(before) / "spec.json" for before in found.values())

@@ -1,5 +1,6 @@
 # What the rules share: the suite, and functions from wildcards to files. No rules.
 import os
+import re
 import subprocess
 import sys
 from functools import cache
@@ -17,6 +18,25 @@ STORE = Store()
 PACKAGE = Path("src/distillbench")
 REPORTING = [str(path) for path in sorted((PACKAGE / "reporting").glob("*.*"))]
 
+
+OF_A_SUITE = r"reports/([\w-]+)/(?:index\.html|(?:tables|figures|paper)\b.*)|results/suites/([\w-]+)/\w+\.csv"
+
+
+def require_whole_suite(arguments):
+    """Raises UserError for a file, asked for by name, of another suite or of one of which only a part is made.
+
+    Without it Snakemake finds no rule, and says no more: the targets are not known when it reads this file.
+    """
+    for argument in arguments:
+        if not (found := re.fullmatch(OF_A_SUITE, os.path.relpath(argument or "."))):
+            continue
+        suite = found[1] or found[2]
+        if suite != SUITE:
+            raise UserError(f"{argument}: is made with --config suite={suite}; this is suite {SUITE}")
+        if ONLY:
+            raise UserError(f"{argument}: is made of the whole suite, never of a part; leave out only={ONLY}")
+
+
 try:
     for key in config:
         if key not in ("suite", "only"):
@@ -25,6 +45,8 @@ try:
     ONLY = str(config["only"]) if "only" in config else None
     # Jobs parse this file again, perhaps after an edit of params/: only the main process writes.
     PLAN = plan_suite(SUITE, ONLY, write=workflow.is_main_process)
+    if workflow.is_main_process:
+        require_whole_suite(sys.argv[1:])
     require({name for cell in PLAN.cells for name in cell.loggers})
 except UserError as error:
     print(f"distillbench: {error}", file=sys.stderr)
@@ -35,7 +57,8 @@ SEEDS = sorted({cell.seed for cell in PLAN.cells})
 
 wildcard_constraints:
     run=RUN_ID,
-    suite="[A-Za-z0-9_-]+",
+    # Tables are made of PLAN's runs: those of no other suite, and of none if PLAN is a part (nothing fits "(?!)").
+    suite="(?!)" if ONLY else re.escape(SUITE),
 
 
 def evaluation(run, name):
@@ -55,7 +78,7 @@ def reports():
         *table_files(SUITE),
         *figure_files(SUITE),
         f"reports/{SUITE}/index.html",
-        f"reports/{SUITE}/paper",
+        *paper_files(SUITE),
     ]
 
 
@@ -79,6 +102,17 @@ def figure_files(suite):
     return [
         f"reports/{suite}/figures/{name}.{ending}" for name in figure_names(PLAN) for ending in ("pdf", "png")
     ]
+
+
+def paper_files(suite):
+    """One by one: Snakemake empties a folder that it is to make, with what else is in it."""
+    tex = ("main", "details", "numbers", "example")
+    names = [
+        *(f"{name}.tex" for name in tex),
+        "references.bib",
+        *(f"{name}.pdf" for name in figure_names(PLAN)),
+    ]
+    return [f"reports/{suite}/paper/{name}" for name in names]
 
 
 def present(paths):
