@@ -6,6 +6,7 @@ import random
 import shutil
 
 import pytest
+import stores
 import yaml
 from project import GIT, ROOT, SMALL, Project, new_project, succeeded
 
@@ -42,6 +43,18 @@ def project(recorded, tmp_path):
 @pytest.fixture
 def pushed(project, tmp_path):
     """With a remote that has everything."""
+    project.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
+    project.dvc("push")
+    project.commit()
+    return project
+
+
+@pytest.fixture
+def light(tmp_path):
+    """A project with recorded and pushed runs that were never trained, for what depends on their names alone."""
+    project = new_project(tmp_path / "project", SUITE)
+    stores.finish_all(project.path)
+    succeeded(record(project))
     project.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
     project.dvc("push")
     project.commit()
@@ -142,13 +155,13 @@ def pull(project, part):
     assert bool(list((project.path / "results/runs").rglob("model.*.pt"))) == (part == "everything")
 
 
-def test_a_run_recorded_after_a_partial_pull_takes_no_checkpoint_out(pushed, tmp_path):
-    other = clone(pushed, tmp_path / "clone")
+def test_a_run_recorded_after_a_partial_pull_takes_no_checkpoint_out(light, tmp_path):
+    other = clone(light, tmp_path / "clone")
     pull(other, "all but checkpoints")
     new = add_run(other, "s7-0123456789ab")
     other.dvc("push")
     other.dvc("pull")
-    assert contents(other, "results/runs") == contents(pushed, "results/runs") | {new: b"{}"}
+    assert contents(other, "results/runs") == contents(light, "results/runs") | {new: b"{}"}
 
 
 def add_run(project, name, content=b"{}"):
@@ -164,20 +177,20 @@ def record(project):
     return project.call("python", "-m", "distillbench", "record")
 
 
-def test_a_new_file_with_the_bytes_of_one_that_is_not_here_takes_none_out(pushed, tmp_path):
-    other = clone(pushed, tmp_path / "clone")
+def test_a_new_file_with_the_bytes_of_one_that_is_not_here_takes_none_out(light, tmp_path):
+    other = clone(light, tmp_path / "clone")
     pull(other, "all but checkpoints")
     bytes_of_weights = next(
-        content for path, content in contents(pushed, "results/runs").items() if path.suffix == ".pt"
+        content for path, content in contents(light, "results/runs").items() if path.suffix == ".pt"
     )
     new = add_run(other, "s7-0123456789ab", bytes_of_weights)
     other.dvc("push")
     other.dvc("pull")
-    assert contents(other, "results/runs") == contents(pushed, "results/runs") | {new: bytes_of_weights}
+    assert contents(other, "results/runs") == contents(light, "results/runs") | {new: bytes_of_weights}
 
 
-def test_a_record_in_a_remote_that_cannot_be_read_is_not_replaced(pushed, tmp_path):
-    other = clone(pushed, tmp_path / "clone")
+def test_a_record_in_a_remote_that_cannot_be_read_is_not_replaced(light, tmp_path):
+    other = clone(light, tmp_path / "clone")
     before = runs_file(other)
     (tmp_path / "store").rename(tmp_path / "elsewhere")
     path = other.path / "results/runs/digits/resnet8/none/s7-0123456789ab/spec.json"

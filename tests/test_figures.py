@@ -12,6 +12,8 @@ from distillbench.config.suite import load_suite
 from distillbench.reporting.figures import CAPTIONS, FIGURES, save
 from distillbench.reporting.index import figure_names
 from distillbench.reporting.results import Results
+from distillbench.reporting.statistics import t_interval
+from distillbench.store import Store
 
 SCALED = ["KD", "distilled", "NONE"], ["KD+GKD", "distilled", "KD"]
 
@@ -155,3 +157,28 @@ def test_an_epoch_in_which_nothing_was_observed_is_left_out(results):
     mean = sum(results.histories[run]["train_kd_gradient_0"] for run in runs(results, "KD+GKD", pair)) / 3
     drawn = lines(axis)[0]
     assert drawn[0, 0] == 1 and np.isnan(drawn[0, 1]) and np.allclose(drawn[1:, 1], mean[1:])
+
+
+def test_histories_are_read_by_epoch(tmp_path):
+    store = Store(tmp_path)
+    index = pd.DataFrame({"run": ["a/b/c/s0-000000000000", "a/b/c/s1-000000000000"]})
+    path = store.run(index["run"][1]) / "history.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("epoch,lr,test_top1,test_loss_ce\n1,0.1,50,0.5\n2,0.01,60,0.4\n")
+    (frame,) = Results("demo", store, index, None, None, {}).histories.values()
+    assert frame.to_dict("index") == {
+        1: {"lr": 0.1, "test_top1": 50, "test_loss_ce": 0.5},
+        2: {"lr": 0.01, "test_top1": 60, "test_loss_ce": 0.4},
+    }
+    assert list(frame.index) == [1, 2]
+
+
+def test_accuracy_shows_means_their_intervals_and_the_teacher(results):
+    for axis, pair in zip(FIGURES["accuracy"](results).axes, PAIRS, strict=True):
+        bars = [segment for collection in axis.collections for segment in collection.get_segments()]
+        for x, row in enumerate(("NONE", "KD", "KD+GKD")):
+            interval = t_interval(list(results.table.entries[row, pair].last.values()))
+            assert any(np.allclose(bar, [[x, interval.low], [x, interval.high]]) for bar in bars)
+            assert shown(axis, [[x, interval.mean]])
+        (level,) = results.table.entries["Teacher", pair].last.values()
+        assert any((line[:, 1] == level).all() and len(line) == 2 for line in lines(axis))
