@@ -119,8 +119,9 @@ def test_a_new_metric_trains_and_predicts_nothing(project):
     assert "error" in {row["metric"] for row in project.rows("results/suites/small/metrics.csv")}
 
 
-def test_edited_code_of_the_tables_rebuilds_them_and_trains_nothing(project):
-    project.add("# edited\n", "src/distillbench/reporting/tables.py")
+@pytest.mark.parametrize("file", ["tables.py", "matplotlibrc"])
+def test_edited_code_of_the_tables_rebuilds_them_and_trains_nothing(project, file):
+    project.add("# edited\n", f"src/distillbench/reporting/{file}")
     planned = project.plan()
     assert planned["tables"] == {"small"}
     assert not {"train", "predict", "metrics", "collect"} & set(planned)

@@ -314,14 +314,17 @@ def figures(suite, out, partial):
     from distillbench.reporting.results import read_results
 
     results, names = read_results(suite, partial), figure_names(plan_suite(suite, write=False))
-    out = Path(out or f"reports/{suite}/figures")
+    out, boxes = Path(out or f"reports/{suite}/figures"), set()
     for name, draw in FIGURES.items():
         for ending in ("pdf", "png"):
             path = out / f"{'partial-' if partial else ''}{name}.{ending}"
             if name in names:
-                save(draw(results), path)
+                boxes |= save(draw(results), path)
             else:
                 path.unlink(missing_ok=True)  # of an earlier state of the suite; the page shows what is there
+    if boxes:
+        characters = "".join(sorted(boxes))
+        print(f"note: boxes in the figures, as no font here has {characters}; install one, say Noto", file=sys.stderr)
     if not partial:
         _remove_partial(out)
 

@@ -13,7 +13,7 @@ from distillbench.store import RUN_FILES, Store
 
 STORE = Store()
 PACKAGE = Path("src/distillbench")
-REPORTING = [str(path) for path in sorted((PACKAGE / "reporting").glob("*.*"))]
+REPORTING = [str(path) for path in sorted((PACKAGE / "reporting").glob("*")) if path.is_file()]
 
 try:
     for key in config:
