@@ -204,6 +204,16 @@ def test_wrong_input_is_one_line_and_exit_code_2(fresh, config, yaml, says):
     assert "Traceback" not in result.stdout
 
 
+def test_a_folder_that_a_logger_left_is_no_package(project):
+    """A dry run says so, before every run fails; what is trained needs no logger."""
+    (project.path / "wandb").mkdir()
+    project.edit("base: {", "base: {LOG: {WANDB: true}, ")
+    project.plan()
+    project.edit("seeds: [0, 1]", "seeds: [0, 1, 2]")
+    result = project.snakemake("-n", "--config", "suite=small")
+    assert result.returncode == 2 and "distillbench: LOG.WANDB is true and wandb is not installed" in result.stderr
+
+
 def test_snakemake_lint_is_clean(fresh):
     succeeded(fresh.snakemake("--lint"))
 

@@ -200,6 +200,7 @@ def main(arguments=None):
 
 def plan(suite, only):
     """Say which runs of a suite are done and which would be trained, and write their specifications."""
+    from distillbench.loggers import require_imports
     from distillbench.planning import plan_suite
     from distillbench.store import Store
 
@@ -216,6 +217,10 @@ def plan(suite, only):
     print(f"\n{len(rows)} runs, {len(rows) - todo} trained, {todo} to train")
     for note in dict.fromkeys(f"{cell.row}: {note}" for cell in part.cells for note in cell.notes):
         print(f"note: {note}")
+    try:
+        require_imports(part.loggers(*store.untrained(part.runs)))
+    except UserError as error:
+        print(f"note: {error}")
 
 
 def train(spec, out, work, device, save_seconds, log):

@@ -111,6 +111,10 @@ class Store:
                 return other.id
         return None
 
+    def untrained(self, runs):
+        """Those of some runs that are not finished."""
+        return {run for run in runs if not (self.run(run) / "record.json").exists()}
+
     def running(self, run_id):
         """Whether a process trains the run now."""
         return _locked(self.work(run_id) / "lock")

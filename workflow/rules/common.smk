@@ -6,7 +6,7 @@ from pathlib import Path
 from distillbench.config.specification import RUN_ID
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
-from distillbench.loggers import require
+from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
 from distillbench.reporting.index import figure_names
 from distillbench.store import RUN_FILES, Store
@@ -23,7 +23,8 @@ try:
     ONLY = str(config["only"]) if "only" in config else None
     # Jobs parse this file again, perhaps after an edit of params/: only the main process writes.
     PLAN = plan_suite(SUITE, ONLY, write=workflow.is_main_process)
-    require({name for cell in PLAN.cells for name in cell.loggers})
+    if workflow.is_main_process:
+        require_imports(PLAN.loggers(*STORE.untrained(PLAN.runs)))
 except UserError as error:
     print(f"distillbench: {error}", file=sys.stderr)
     sys.exit(2)
