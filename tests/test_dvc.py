@@ -1,5 +1,6 @@
 """DVC records whatever Snakemake made: on a copy of the project with a suite of a teacher and a student."""
 
+import hashlib
 import json
 import os
 import random
@@ -7,7 +8,9 @@ import shutil
 
 import pytest
 import yaml
-from project import GIT, ROOT, SMALL, Project, new_project, succeeded
+from project import GIT, ROOT, SMALL, WITHOUT_POWER, Project, jobs, new_project, succeeded
+
+from distillbench.files import write_atomically
 
 SUITE = SMALL.replace("[0, 1]", "[0]").replace("  NONE: {DISTILLER.TYPE: NONE}\n", "").replace(", control: NONE", "")
 BLOCK = "/results/suites/\n/reports/\n"
@@ -191,6 +194,35 @@ def test_a_record_in_a_remote_that_cannot_be_read_is_not_replaced(pushed, tmp_pa
     result = record(other)
     assert result.returncode == 0 and "begins anew" in result.stderr
     assert runs_file(other)["nfiles"] == 1
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_writing_replaces_a_link_into_a_cache(tmp_path, link):
+    cached, path = tmp_path / "cached", tmp_path / "file"
+    cached.write_text("old")
+    link(cached, path)
+    write_atomically(path, "new")
+    assert (path.read_text(), cached.read_text()) == ("new", "old")
+
+
+def test_read_only_files_are_replaced_and_the_cache_keeps_what_it_had(project):
+    """DVC makes what it links into its cache read-only, for everyone but root."""
+    project.dvc("config", "cache.type", "hardlink")
+    project.dvc("checkout", "--relink", "results/runs.dvc")
+    (metrics, *_) = (project.path / "results/runs").rglob("metrics.json")
+    assert project.call(*WITHOUT_POWER, "python", "-c", f"open({str(metrics)!r}, 'a')").returncode == 1
+    project.add("\n\n@metric\ndef error(logits, targets):\n    return 1.0\n", "src/distillbench/evaluation/metrics.py")
+    (student,) = (project.path / "results/runs").rglob("kd/s0-*")
+    (student / "model.last.pt").unlink()
+    shutil.rmtree(next(student.glob("eval/test-last-*")))
+    build = (*WITHOUT_POWER, "snakemake", "--profile", "profiles/local", "--config", "suite=small")
+    assert len(jobs(succeeded(project.call(*build, "-n")))["metrics"]) == 2
+    done = jobs(succeeded(project.call(*build)))
+    assert len(done["metrics"]) == 2 and len(done["predict"]) == len(done["train"]) == 1
+    succeeded(project.call(*WITHOUT_POWER, "python", "-m", "distillbench", "record"))
+    assert "up to date" in project.dvc("status", "results/runs.dvc")
+    cached = [path for path in (project.path / ".dvc/cache/files/md5").glob("*/*") if path.suffix != ".dir"]
+    assert cached and all(hashlib.md5(p.read_bytes()).hexdigest() == p.parent.name + p.name for p in cached)
 
 
 def test_metrics_and_plots_are_compared_with_a_commit(project):

@@ -10,6 +10,7 @@ from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
 from distillbench.reporting.index import figure_names
 from distillbench.store import RUN_FILES, Store
+from snakemake.io import _IOFile
 
 STORE = Store()
 PACKAGE = Path("src/distillbench")
@@ -30,6 +31,16 @@ except UserError as error:
     sys.exit(2)
 
 SEEDS = sorted({cell.seed for cell in PLAN.cells})
+
+
+async def never_protected(file):
+    """DVC makes what it recorded read-only. Snakemake takes that for outputs marked as protected(), which it refuses to
+    make anew, and no option says otherwise. No rule marks any, and every file is replaced, never written into.
+    """
+    return False
+
+
+_IOFile.protected = never_protected
 
 
 wildcard_constraints:
