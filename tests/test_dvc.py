@@ -10,6 +10,8 @@ import pytest
 import yaml
 from project import GIT, ROOT, SMALL, WITHOUT_POWER, Project, jobs, new_project, succeeded
 
+from distillbench import recording
+from distillbench.errors import UserError
 from distillbench.files import write_atomically
 
 SUITE = SMALL.replace("[0, 1]", "[0]").replace("  NONE: {DISTILLER.TYPE: NONE}\n", "").replace(", control: NONE", "")
@@ -223,6 +225,43 @@ def test_read_only_files_are_replaced_and_the_cache_keeps_what_it_had(project):
     assert "up to date" in project.dvc("status", "results/runs.dvc")
     cached = [path for path in (project.path / ".dvc/cache/files/md5").glob("*/*") if path.suffix != ".dir"]
     assert cached and all(hashlib.md5(p.read_bytes()).hexdigest() == p.parent.name + p.name for p in cached)
+
+
+@pytest.mark.parametrize("link", ["results", "results/runs", "results/runs/digits"])
+def test_a_folder_that_is_a_link_is_not_recorded_and_the_reason_is_said(project, tmp_path, link):
+    (project.path / link).rename(tmp_path / "disk")
+    (project.path / link).symlink_to(tmp_path / "disk")
+    before = runs_file(project)
+    result = record(project)
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 2 and line.startswith(f"distillbench: {link} is a link") and "cache.dir" in line
+    assert runs_file(project) == before
+
+
+def test_a_failure_of_dvc_has_a_reason(project, monkeypatch):
+    """Whatever it printed, and where."""
+    monkeypatch.chdir(project.path)
+    with pytest.raises(UserError, match=r"dvc commit: .*no-such[.]dvc"):
+        recording._dvc("commit", "--force", "no-such.dvc")
+    for code in ("raise SystemExit(3)", "raise SystemExit('out of luck')", "print('out of luck'); raise SystemExit(1)"):
+        monkeypatch.setenv("PYTHONPATH", str(project.path))
+        (project.path / "dvc.py").write_text(code)
+        with pytest.raises(UserError, match=r"dvc commit: (exit code 3|out of luck)"):
+            recording._dvc("commit")
+
+
+FOLDERS = ["reports", ".snakemake", *(f"results/{n}" for n in ("runs", "work", "data", "logs", "specs", "suites"))]
+
+
+def test_what_the_pipeline_makes_may_lie_on_another_disk_and_is_no_business_of_git(made, tmp_path):
+    project = copy(made, tmp_path / "project")
+    for name in FOLDERS:
+        disk = tmp_path / "disk" / name
+        disk.parent.mkdir(parents=True, exist_ok=True)
+        (project.path / name).rename(disk) if (project.path / name).exists() else disk.mkdir()
+        (project.path / name).symlink_to(disk)
+    project.git("add", ".")
+    assert project.git_status() == ""
 
 
 def test_metrics_and_plots_are_compared_with_a_commit(project):

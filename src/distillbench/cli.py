@@ -3,9 +3,11 @@
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from distillbench import __version__
+from distillbench.environment import as_text, prepare
 from distillbench.errors import RunFailed, UserError
 
 EPILOG = """\
@@ -42,6 +44,7 @@ def parser():
     only = (
         ["--only"],
         {
+            "type": as_text,
             "metavar": "PATTERNS",
             "help": "a part: ROW, ROW/PAIR or ROW/PAIR/sSEED, comma-separated, * and ? allowed",
         },
@@ -113,7 +116,12 @@ def parser():
         (["suite"], {"help": "name of a file params/SUITE.yaml"}),
         (
             ["cell"],
-            {"nargs": "+", "metavar": "CELL", "help": "ROW/PAIR or ROW/PAIR/sSEED; ROW where there is one pair"},
+            {
+                "nargs": "+",
+                "type": as_text,
+                "metavar": "CELL",
+                "help": "ROW/PAIR or ROW/PAIR/sSEED; ROW where there is one pair",
+            },
         ),
     )
     command(
@@ -178,10 +186,13 @@ def megabytes(size):
 
 def main(arguments=None):
     """Run a command; returns the exit code: 2 for bad input, 1 for a run that failed."""
+    prepare()
     options = vars(parser().parse_args(arguments))
     function = options.pop("function")
     try:
-        return function(**options) or 0
+        code = function(**options) or 0
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"distillbench: {error}", file=sys.stderr)
         return 2
@@ -189,22 +200,30 @@ def main(arguments=None):
         print(f"distillbench: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
     except OSError as error:  # a path that is a directory, or below a file; a full disk
         print(f"distillbench: {error}", file=sys.stderr)
+        _discard_output()
         return 2
     except KeyboardInterrupt:
         return 130
 
 
+def _discard_output():
+    """Python writes what stdout still holds once more when it ends, and complains where that cannot be written."""
+    with suppress(OSError, ValueError):  # a stand-in without a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def plan(suite, only):
     """Say which runs of a suite are done and which would be trained, and write their specifications."""
     from distillbench.loggers import require_imports
-    from distillbench.planning import plan_suite
+    from distillbench.planning import plan_where_possible
     from distillbench.store import Store
 
-    store, part = Store(), plan_suite(suite, only)
+    part, unwritten = plan_where_possible(suite, only)
+    store = Store(planned=part.runs)
     states = {run: store.state(run) for run in part.runs}
     rows = {}
     for cell in part.cells:
@@ -217,6 +236,8 @@ def plan(suite, only):
     print(f"\n{len(rows)} runs, {len(rows) - todo} trained, {todo} to train")
     for note in dict.fromkeys(f"{cell.row}: {note}" for cell in part.cells for note in cell.notes):
         print(f"note: {note}")
+    if unwritten:
+        print(f"note: specifications are not written ({unwritten})")
     try:
         require_imports(part.loggers(*store.untrained(part.runs)))
     except UserError as error:
@@ -384,7 +405,8 @@ def status(suite):
     from distillbench.planning import plan_suite
     from distillbench.store import Store
 
-    store, runs = Store(), plan_suite(suite).runs
+    runs = plan_suite(suite, write=False).runs
+    store = Store(planned=runs)
     states = {run: store.state(run) for run in runs}
     counts = {}
     for state, _ in states.values():

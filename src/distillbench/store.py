@@ -16,11 +16,12 @@ RECORDED |= {"commit", "modified", "versions", "device", "threads", "platform"}
 
 
 class Store:
-    """The folder `results` of a project."""
+    """The folder `results` of a project. planned: {run id: Specification} that need not lie in results/specs."""
 
-    def __init__(self, root="."):
+    def __init__(self, root=".", planned=()):
         self.results = Path(root) / "results"
         self.runs = self.results / "runs"
+        self.known = dict(planned)
 
     def run(self, run_id):
         return self.runs / run_id
@@ -57,7 +58,11 @@ class Store:
     def specification(self, run_id):
         """Of a run that is there, or planned. The text is checked against the digest in its own name."""
         path = self.run(run_id) / "spec.json"
-        specification = read_specification(path if path.exists() else self.planned(run_id))
+        if not path.exists():
+            path = self.planned(run_id)
+            if run_id in self.known:
+                return self.known[run_id]
+        specification = read_specification(path)
         if specification.id != run_id:
             raise UserError(f"{path}: holds the specification of {specification.id}; restore or remove it")
         return specification

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from distillbench.config.specification import RUN_ID
+from distillbench.environment import as_text, name_user
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.loggers import require_imports
@@ -12,6 +13,7 @@ from distillbench.reporting.index import figure_names
 from distillbench.store import RUN_FILES, Store
 from snakemake.io import _IOFile
 
+name_user()  # Snakemake, DVC and what else jobs start ask for it
 STORE = Store()
 PACKAGE = Path("src/distillbench")
 REPORTING = [str(path) for path in sorted((PACKAGE / "reporting").glob("*")) if path.is_file()]
@@ -21,12 +23,12 @@ try:
         if key not in ("suite", "only"):
             raise UserError(f"--config {key}=...: unknown; valid: suite=NAME, only=ROW")
     SUITE = str(config.get("suite", "demo"))  # Snakemake reads suite=7 as a number
-    ONLY = str(config["only"]) if "only" in config else None
+    ONLY = as_text(str(config["only"])) if "only" in config else None
     # Jobs parse this file again, perhaps after an edit of params/: only the main process writes.
     PLAN = plan_suite(SUITE, ONLY, write=workflow.is_main_process)
     if workflow.is_main_process:
         require_imports(PLAN.loggers(*STORE.untrained(PLAN.runs)))
-except UserError as error:
+except (UserError, OSError) as error:  # OSError: a full disk, a tree that cannot be written
     print(f"distillbench: {error}", file=sys.stderr)
     sys.exit(2)
 

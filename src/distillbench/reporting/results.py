@@ -1,5 +1,6 @@
 """A suite's results as tables and figures read them."""
 
+import io
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,7 +10,7 @@ from distillbench.errors import UserError
 from distillbench.planning import plan_suite
 from distillbench.reporting import collect
 from distillbench.reporting.details import build_details
-from distillbench.reporting.index import index_path
+from distillbench.reporting.index import index_path, index_text
 from distillbench.reporting.tables import build_table
 from distillbench.store import Store
 
@@ -49,11 +50,11 @@ def read_results(suite, partial=False, root="."):
 
     Raises UserError if they are not collected yet.
     """
-    store, path = Store(root), index_path(suite, root)
     if partial:
-        plan_suite(suite, root=root)
-        index = collect.read_index(path)
+        planned = plan_suite(suite, root=root, write=False)
+        store, index = Store(root, planned.runs), collect.read_index(io.StringIO(index_text(planned)))
         return Results(suite, store, index, *collect.collect(index, store), collect.failures(index, store))
+    store, path = Store(root), index_path(suite, root)
     for file in (path, *collect.files(path.parent)):
         if not file.exists():
             remedy = f"`snakemake --config suite={suite}` makes it, --partial does without"
