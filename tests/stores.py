@@ -10,6 +10,7 @@ import torch
 from distillbench.engine.weights import save_tensors, weights_digest
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.evaluation.metrics import write_metrics
+from distillbench.evaluation.predictions import ranked
 from distillbench.files import read_json, to_json, write_atomically
 from distillbench.planning import plan_suite
 from distillbench.store import Store
@@ -62,20 +63,24 @@ def finish(store, run, weight=1.0, correct=50):
     write_atomically(directory / "spec.json", to_json(specification.as_file()))
     for checkpoint in CHECKPOINTS:
         save_tensors(directory / f"model.{checkpoint}.pt", {"model": model})
-        predict(directory, specification, checkpoint, correct)
+        predict(directory, specification, checkpoint, correct, weights_digest(model))
         write_metrics(store, run, checkpoint)
     write_atomically(directory / "history.csv", f"epoch,test_top1\n1,{correct}\n")
     write_atomically(directory / "record.json", to_json(record))
 
 
-def predict(directory, specification, checkpoint, correct):
+def predict(directory, specification, checkpoint, correct, weights_sha256):
     targets = np.zeros(100, np.int32)
-    logits = np.zeros((100, 10), np.float16)
+    logits = np.zeros((100, 10), np.float32)
     logits[np.arange(100), np.where(np.arange(100) < correct, 0, 1)] = 1
     path = evaluation_directory(directory, checkpoint) / "predictions.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(targets).hexdigest()
-    np.savez(path, logits=logits, targets=targets, targets_sha256=digest, run_sha256=specification.digest)
+    ranks = {
+        name: tensor.numpy() for name, tensor in ranked(torch.tensor(logits), torch.tensor(targets).long()).items()
+    }
+    digests = {"targets_sha256": hashlib.sha256(targets).hexdigest(), "run_sha256": specification.digest}
+    digests |= {"weights_sha256": weights_sha256, "dataset_sha256": specification["dataset"]["sha256"]}
+    np.savez(path, logits=logits.astype(np.float16), targets=targets, precision="fp32", **ranks, **digests)
 
 
 def finish_all(root, weight=1.0, correct=50, name="small"):

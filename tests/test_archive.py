@@ -335,7 +335,7 @@ def test_a_run_that_is_being_trained_is_left_alone(made, here, capsys):
     with open(Store().work(run) / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert main(["import", str(made / "all.tar")]) == 1
-    assert f"refused      {run}: is being trained here" in capsys.readouterr().out
+    assert f"refused      {run}: is being worked on here" in capsys.readouterr().out
     assert not Store().run(run).exists() and len(Store().ids()) == 4
 
 

@@ -19,7 +19,7 @@ from distillbench.config import components, method_files
 from distillbench.config.specification import Specification
 from distillbench.engine.feed import Resident, epoch_plan, fetch
 from distillbench.engine.learner import Learner
-from distillbench.engine.run import learning_rate, put_images, train
+from distillbench.engine.run import learning_rate, prepare_device, put_images, train
 from distillbench.engine.streams import generator, initialisation
 from distillbench.engine.trainers import base, dot
 from distillbench.engine.weights import load_tensors, weights_digest
@@ -41,6 +41,13 @@ def learn(specification, images, tmp_path, **options):
     out = tmp_path / "out"
     train(specification, images, out, tmp_path / "work", tmp_path, device="cpu", report=quiet, **options)
     return out
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "meta", "bogus", "cpu:x"])
+def test_a_device_that_is_not_here_is_one_line(specify, device):
+    with pytest.raises(UserError, match=f"--device {device}: ") as error:
+        prepare_device(specify(), device)
+    assert "\n" not in str(error.value)
 
 
 def test_fifty_float64_steps_equal_a_plain_independent_loop(specify, images):
@@ -268,16 +275,6 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_anything_is_saved(specify
     assert "epoch 1" in (tmp_path / "work" / "failure.json").read_text()
     if (tmp_path / "work" / "state.pt").exists():  # of the first step, whose loss was finite
         assert all(v.isfinite() for v in load_tensors(tmp_path / "work" / "state.pt")["progress"]["sums"].values())
-
-
-def test_a_second_process_does_not_train_the_same_run(specify, images, tmp_path):
-    import fcntl
-
-    (tmp_path / "work").mkdir()
-    with open(tmp_path / "work" / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another process"):
-            learn(specify(), images, tmp_path)
 
 
 def test_a_missing_teacher_is_one_clear_line(specify, images, tmp_path):

@@ -117,7 +117,8 @@ def test_a_logger_that_is_not_installed_is_refused_before_training_in_one_line(p
     assert train_logged(project, package)[0] == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and loggers.KEYS[package] in lines[0] and f"pip install {package}" in lines[0]
-    assert not (project / "out").exists() and not (project / "out.work").exists()
+    assert not (project / "out").exists()
+    assert f"pip install {package}" in (project / "out.work/failure.json").read_text()
 
 
 @pytest.mark.parametrize(

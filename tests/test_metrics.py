@@ -1,10 +1,12 @@
 """Metrics of predictions, against independent formulations."""
 
+import hashlib
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss, log_loss, top_k_accuracy_score
 
@@ -12,8 +14,8 @@ from distillbench.cli import main
 from distillbench.engine.run import train
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
-from distillbench.evaluation.metrics import METRICS, METRICS_TO_TEACHER, write_metrics
-from distillbench.evaluation.predictions import predict
+from distillbench.evaluation.metrics import METRICS, METRICS_TO_TEACHER, Predictions, read_predictions, write_metrics
+from distillbench.evaluation.predictions import predict, ranked
 from distillbench.reporting.collect import COSTS, collect
 from distillbench.reporting.details import COLUMNS
 from distillbench.store import Store
@@ -22,16 +24,32 @@ DRAWS = np.random.default_rng(0)
 LOGITS, TEACHER, TARGETS = DRAWS.normal(0, 2, (400, 10)), DRAWS.normal(0, 3, (400, 10)), DRAWS.integers(0, 10, 400)
 
 
-def test_accuracy_likelihood_and_brier_score_are_scikit_learns():
+def bare(logits):
+    """Predictions as they were before ranks were kept."""
+    return Predictions(logits, TARGETS, {}, "")
+
+
+def with_ranks(logits):
+    """As they are now, the logits in half precision."""
+    ranks = {name: tensor.numpy() for name, tensor in ranked(torch.tensor(logits), torch.tensor(TARGETS)).items()}
+    return Predictions(logits.astype(np.float16).astype(float), TARGETS, ranks, "", precision="fp64")
+
+
+BOTH = pytest.mark.parametrize("form", [bare, with_ranks])
+
+
+@BOTH
+def test_accuracy_likelihood_and_brier_score_are_scikit_learns(form):
     probabilities = softmax(LOGITS, axis=1)
-    assert METRICS["top1"](LOGITS, TARGETS) == pytest.approx(100 * top_k_accuracy_score(TARGETS, LOGITS, k=1))
-    assert METRICS["top5"](LOGITS, TARGETS) == pytest.approx(100 * top_k_accuracy_score(TARGETS, LOGITS, k=5))
-    assert METRICS["nll"](LOGITS, TARGETS) == pytest.approx(log_loss(TARGETS, probabilities))
+    assert METRICS["top1"](form(LOGITS)) == pytest.approx(100 * top_k_accuracy_score(TARGETS, LOGITS, k=1))
+    assert METRICS["top5"](form(LOGITS)) == pytest.approx(100 * top_k_accuracy_score(TARGETS, LOGITS, k=5))
+    assert METRICS["nll"](form(LOGITS)) == pytest.approx(log_loss(TARGETS, probabilities))
     each = [brier_score_loss(c == TARGETS, probabilities[:, c]) for c in range(10)]
-    assert METRICS["brier"](LOGITS, TARGETS) == pytest.approx(sum(each))
+    assert METRICS["brier"](form(LOGITS)) == pytest.approx(sum(each), rel=1e-3)
 
 
-def test_calibration_error_is_the_weighted_gap_of_fifteen_equal_bins():
+@BOTH
+def test_calibration_error_is_the_weighted_gap_of_fifteen_equal_bins(form):
     probabilities = softmax(LOGITS, axis=1)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == TARGETS
     expected = 0.0
@@ -39,18 +57,19 @@ def test_calibration_error_is_the_weighted_gap_of_fifteen_equal_bins():
         inside = (confidence > i / 15) & (confidence <= (i + 1) / 15)
         if inside.any():
             expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    assert METRICS["ece"](LOGITS, TARGETS) == pytest.approx(100 * expected)
+    assert METRICS["ece"](form(LOGITS)) == pytest.approx(100 * expected)
     certain = np.where(np.arange(10) == TARGETS[:, None], 1000.0, 0.0)
-    assert METRICS["ece"](certain, TARGETS) == METRICS["brier"](certain, TARGETS) == 0
+    assert METRICS["ece"](form(certain)) == METRICS["brier"](form(certain)) == 0
 
 
-def test_likeness_to_the_teacher():
+@BOTH
+def test_likeness_to_the_teacher(form):
     kl = (softmax(TEACHER, axis=1) * (log_softmax(TEACHER, axis=1) - log_softmax(LOGITS, axis=1))).sum(axis=1).mean()
-    assert METRICS_TO_TEACHER["kl_to_teacher"](LOGITS, TARGETS, TEACHER) == pytest.approx(kl)
+    assert METRICS_TO_TEACHER["kl_to_teacher"](form(LOGITS), form(TEACHER)) == pytest.approx(kl, rel=1e-3)
     same = 100 * np.mean([a.argmax() == b.argmax() for a, b in zip(LOGITS, TEACHER, strict=True)])
-    assert METRICS_TO_TEACHER["agreement"](LOGITS, TARGETS, TEACHER) == pytest.approx(same)
-    assert METRICS_TO_TEACHER["agreement"](LOGITS, TARGETS, LOGITS + 7) == 100
-    assert METRICS_TO_TEACHER["kl_to_teacher"](LOGITS, TARGETS, LOGITS + 7) == pytest.approx(0, abs=1e-12)
+    assert METRICS_TO_TEACHER["agreement"](form(LOGITS), form(TEACHER)) == pytest.approx(same)
+    assert METRICS_TO_TEACHER["agreement"](form(LOGITS), form(LOGITS + 7)) == 100
+    assert METRICS_TO_TEACHER["kl_to_teacher"](bare(LOGITS), bare(LOGITS + 7)) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +89,11 @@ def trained(tmp_path_factory, images, specify):
 
 def test_a_student_is_compared_with_the_checkpoint_that_taught_it(trained):
     store, teacher, student = trained
-    with np.load(evaluation_directory(store.run(teacher), "last") / "predictions.npz") as archive:
-        soft = archive["logits"].astype(float)
-    with np.load(evaluation_directory(store.run(student), "best") / "predictions.npz") as archive:
-        logits, targets = archive["logits"].astype(float), archive["targets"]
+    soft = read_predictions(evaluation_directory(store.run(teacher), "last") / "predictions.npz")
+    own = read_predictions(evaluation_directory(store.run(student), "best") / "predictions.npz")
     found = {entry["metric"]: entry["value"] for entry in store.metrics(student, "best")}
-    assert found["agreement"] == METRICS_TO_TEACHER["agreement"](logits, targets, soft)
-    assert found["kl_to_teacher"] == METRICS_TO_TEACHER["kl_to_teacher"](logits, targets, soft)
+    assert found["agreement"] == METRICS_TO_TEACHER["agreement"](own, soft)
+    assert found["kl_to_teacher"] == METRICS_TO_TEACHER["kl_to_teacher"](own, soft)
     assert not set(METRICS_TO_TEACHER) & {entry["metric"] for entry in store.metrics(teacher, "last")}
 
 
@@ -111,10 +128,19 @@ def test_missing_predictions_of_the_teacher_are_one_line(trained, tmp_path, caps
     assert len(lines) == 1 and teacher in lines[0] and "distillbench evaluate" in lines[0]
 
 
-def test_predictions_for_other_images_are_not_compared(trained, tmp_path, images):
+def test_predictions_for_other_images_are_not_compared(trained, tmp_path):
     store, teacher, student = trained
     shutil.copytree(store.results, tmp_path / "results")
-    fewer = images._replace(test_images=images.test_images[:50], test_labels=images.test_labels[:50])
-    predict(Store(tmp_path).run(teacher), "last", fewer, device="cpu")
+    path = evaluation_directory(Store(tmp_path).run(teacher), "last") / "predictions.npz"
+    with np.load(path) as archive:
+        arrays = {name: array[:50] if array.ndim else array for name, array in archive.items()}
+    np.savez(path, **{**arrays, "targets_sha256": hashlib.sha256(arrays["targets"]).hexdigest()})
     with pytest.raises(UserError, match="predictions for other images"):
         write_metrics(Store(tmp_path), student, "last")
+
+
+def test_predictions_of_other_images_are_refused(trained, images):
+    store, teacher, _ = trained
+    fewer = images._replace(test_images=images.test_images[:50], test_labels=images.test_labels[:50])
+    with pytest.raises(UserError, match="digits has the digest"):
+        predict(store.run(teacher), "last", fewer, device="cpu")

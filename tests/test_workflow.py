@@ -7,7 +7,8 @@ import shutil
 import sys
 
 import pytest
-from project import SMALL, Project, new_project, succeeded
+import yaml
+from project import ROOT, SMALL, Project, new_project, succeeded
 
 REPORTS = [f"tables/main.{ending}" for ending in ("csv", "json", "md", "tex")]
 REPORTS += [f"figures/accuracy.{ending}" for ending in ("pdf", "png")]
@@ -111,7 +112,7 @@ def test_two_suites_share_runs_and_leave_each_others_files_alone(project):
 
 def test_a_new_metric_trains_and_predicts_nothing(project):
     before = project.trained()
-    code = "\n\n@metric\ndef error(logits, targets):\n    return 100 - top1(logits, targets)\n"
+    code = "\n\n@metric\ndef error(predictions):\n    return 100 - top1(predictions)\n"
     project.add(code, "src/distillbench/evaluation/metrics.py")
     done = project.build()
     assert not {"train", "predict"} & set(done)
@@ -212,6 +213,20 @@ def test_a_folder_that_a_logger_left_is_no_package(project):
     project.edit("seeds: [0, 1]", "seeds: [0, 1, 2]")
     result = project.snakemake("-n", "--config", "suite=small")
     assert result.returncode == 2 and "distillbench: LOG.WANDB is true and wandb is not installed" in result.stderr
+
+
+@pytest.mark.parametrize("profile, device, gpus", [("local", "cpu", "0"), ("gpu", "cuda", "1")])
+def test_the_profile_says_the_device_and_what_it_takes_of_it(fresh, profile, device, gpus):
+    """Not the machine: a demo on the CPU stays there where there is a GPU."""
+    output = succeeded(
+        fresh.call("snakemake", "-n", "-p", "--profile", f"profiles/{profile}", "--config", "suite=small")
+    )
+    commands = re.findall(r"distillbench (train|evaluate .* --stage predictions) .*--device (\S+)", output)
+    assert len(commands) == 10 and {used for _, used in commands} == {device}
+    blocks = re.findall(r"^rule (?:train|predict):\n((?:    .*\n)*)", output, re.MULTILINE)
+    assert len(blocks) == 10 and all(f"gpu={gpus}" in block for block in blocks)
+    limited = yaml.safe_load((ROOT / f"profiles/{profile}/profile.yaml").read_text()).get("resources", {})
+    assert limited == ({"gpu": 1} if profile == "gpu" else {}), "so many jobs on the GPU at a time"
 
 
 def test_snakemake_lint_is_clean(fresh):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distillbench import __version__
+from distillbench.claim import claim
 from distillbench.config.specification import RUN_ID, read_specification
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
@@ -133,10 +134,7 @@ def import_archive(path, store):
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}: damaged or not made by `distillbench export` ({error!r:.80})") from None
         outcomes = [_compare(stage / "runs" / run, run, store) for run in manifest["runs"]]
-        for run, state, _ in outcomes:
-            if state in ("imported", "completed"):
-                _place(stage / "runs" / run, store.run(run))
-        return manifest, outcomes
+        return manifest, [_settle(outcome, stage / "runs" / outcome.run, store) for outcome in outcomes]
     finally:
         shutil.rmtree(stage)
 
@@ -227,20 +225,31 @@ def _check_run(directory, run, entry):
         _metrics(directory / name)
 
 
+def _settle(outcome, there, store):
+    """Place what is missing here of an unpacked run, if it is still missing once nobody else works on the run."""
+    run = outcome.run
+    if outcome.state not in ("imported", "completed"):
+        return outcome
+    try:
+        with claim(store.work(run), wait=False):
+            outcome = _compare(there, run, store)
+            if outcome.state in ("imported", "completed"):
+                _place(there, store.run(run))
+    except UserError:
+        return Outcome(run, "refused", "is being worked on here; import it when that has ended")
+    return outcome
+
+
 def _compare(there, run, store):
     """The `Outcome` that an unpacked run will have, from what is here of it."""
     here = store.run(run)
     if not here.exists():
-        if store.running(run):
-            return Outcome(run, "refused", "is being trained here; import it when that has ended")
         return Outcome(run, "imported")
     if (here / "spec.json").exists():
         store.specification(run)  # raises if it was edited
     if difference := _difference(here, there):
         return Outcome(run, "refused", f"same id, different realisation: {difference}")
     complete = all((here / path.relative_to(there)).exists() for path in _files(there))
-    if not complete and store.running(run):
-        return Outcome(run, "refused", "is being trained here; import it when that has ended")
     return Outcome(run, "already here" if complete else "completed")
 
 

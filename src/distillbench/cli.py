@@ -70,6 +70,10 @@ def parser():
             ["--log"],
             {"nargs": "+", "choices": ("tensorboard", "wandb"), "default": [], "help": "log each epoch there, too"},
         ),
+        (
+            ["--again"],
+            {"action": "store_true", "help": "also where the run is finished; it stays until the new one is complete"},
+        ),
     )
     command(
         evaluate,
@@ -220,7 +224,7 @@ def plan(suite, only):
     """Say which runs of a suite are done and which would be trained, and write their specifications."""
     from distillbench.loggers import require_imports
     from distillbench.planning import plan_where_possible
-    from distillbench.store import Store
+    from distillbench.store import Store, finished
 
     part, unwritten = plan_where_possible(suite, only)
     store = Store(planned=part.runs)
@@ -232,7 +236,7 @@ def plan(suite, only):
     for run, names in rows.items():
         state, detail = states[run]
         print(f"{state:8} {run:{width}}  {', '.join(names)}{f'  ({detail})' if detail else ''}")
-    todo = sum(state not in ("done", "trained") for state, _ in states.values())
+    todo = sum(not finished(store.run(run)) and states[run][0] not in ("done", "stale", "trained") for run in states)
     print(f"\n{len(rows)} runs, {len(rows) - todo} trained, {todo} to train")
     for note in dict.fromkeys(f"{cell.row}: {note}" for cell in part.cells for note in cell.notes):
         print(f"note: {note}")
@@ -244,62 +248,78 @@ def plan(suite, only):
         print(f"note: {error}")
 
 
-def train(spec, out, work, device, save_seconds, log):
+def train(spec, out, work, device, save_seconds, log, again):
     """Train one run from its specification; interrupted, the same command goes on where it stopped."""
-    from distillbench import data as datasets
+    from distillbench.claim import claim
     from distillbench.config import method_files
+    from distillbench.config.implemented import require_file
     from distillbench.config.specification import read_specification
-    from distillbench.engine.run import train as train_run
     from distillbench.files import read_json
     from distillbench.loggers import open_loggers, require
     from distillbench.store import Store
 
     specification, source = read_specification(spec), read_json(spec).get("source")
-    if source and source.get("method_file"):
-        method_files.use([source["method_file"]])
-        source = {**source, "method_source": Path(source["method_file"]).read_text(encoding="utf-8")}
-    name = specification["dataset"]["name"]
-    store = Store()
-    require(log)
-    images = datasets.load(name, datasets.data_path(name))
+    require_file(spec)
+    work, store, name = work or f"{out.rstrip('/')}.work", Store(), specification["dataset"]["name"]
     print(f"{specification.id} -> {out}", flush=True)
-    train_run(
-        specification,
-        images,
-        out,
-        work=work or f"{out.rstrip('/')}.work",
-        runs=store.runs,
-        device=device,
-        save_seconds=save_seconds,
-        source=source,
-        report=lambda line: print(line, flush=True),
-        logger=lambda: open_loggers(log, specification, store.results / "logs"),
-    )
+    with claim(work, report=_say):  # now: whatever fails from here on leaves its reason
+        from distillbench import data as datasets
+        from distillbench.engine.run import train as train_run
+
+        if source and source.get("method_file"):
+            method_files.use([source["method_file"]])
+            source = {**source, "method_source": Path(source["method_file"]).read_text(encoding="utf-8")}
+        require(log)
+        train_run(
+            specification,
+            datasets.load(name, datasets.data_path(name)),
+            out,
+            work=work,
+            runs=store.runs,
+            device=device,
+            save_seconds=save_seconds,
+            source=source,
+            report=_say,
+            logger=lambda: open_loggers(log, specification, store.results / "logs"),
+            again=again,
+        )
+
+
+def _say(line):
+    print(line, flush=True)
 
 
 def evaluate(run, stage, device):
-    """Write predictions.npz and metrics.json of a finished run, for its last and its best epoch."""
+    """Write predictions.npz and metrics.json of a finished run, for its last and its best epoch.
+
+    Predictions that are here are kept unless they are stale or --stage predictions asks for them.
+    """
     from distillbench import data as datasets
-    from distillbench.evaluation import CHECKPOINTS, evaluation_directory
+    from distillbench.claim import claim
+    from distillbench.evaluation import CHECKPOINTS
     from distillbench.store import Store
 
     store = Store()
     run_id = store.find(run)
-    directory = store.run(run_id)
-    if stage != "metrics":
-        from distillbench.evaluation.predictions import predict
+    with claim(store.work(run_id)):
+        if stage == "predictions":
+            missing = CHECKPOINTS
+        else:
+            stale = store.stale(run_id)
+            missing = [c for c in CHECKPOINTS if not store.predicted(run_id, c) or ("predictions.npz", c) in stale]
+        if missing and stage != "metrics":
+            from distillbench.evaluation.predictions import predict
 
-        name = run_id.partition("/")[0]
-        images = datasets.load(name, datasets.data_path(name))
-        for checkpoint in CHECKPOINTS:
-            if stage == "predictions" or not (evaluation_directory(directory, checkpoint) / "predictions.npz").exists():
-                predict(directory, checkpoint, images, device)
-    if stage != "predictions":
-        from distillbench.evaluation.metrics import write_metrics
+            name = store.specification(run_id)["dataset"]["name"]
+            images = datasets.load(name, datasets.data_path(name))
+            for checkpoint in missing:
+                predict(store.run(run_id), checkpoint, images, device)
+        if stage != "predictions":
+            from distillbench.evaluation.metrics import write_metrics
 
-        for checkpoint in CHECKPOINTS:
-            values = write_metrics(store, run_id, checkpoint)["metrics"]
-            print(f"{run_id} {checkpoint}: " + ", ".join(f"{v['metric']} {v['value']:.4g}" for v in values))
+            for checkpoint in CHECKPOINTS:
+                values = write_metrics(store, run_id, checkpoint)["metrics"]
+                print(f"{run_id} {checkpoint}: " + ", ".join(f"{v['metric']} {v['value']:.4g}" for v in values))
 
 
 def tables(suite, out, partial):
@@ -417,7 +437,7 @@ def status(suite):
         if detail:
             print(f"  {state:8} {run}: {detail}")
     for run in runs:
-        if states[run][0] in ("done", "trained") and (warning := store.other_realisation(run)):
+        if states[run][0] in ("done", "stale", "trained") and (warning := store.other_realisation(run)):
             print(f"  warning: {warning}")
 
 
@@ -428,7 +448,8 @@ def ls():
     store = Store()
     for run in store.ids():
         entries = {entry["metric"]: entry["value"] for entry in store.metrics(run, "last") or ()}
-        print(f"{run}  {entries['top1']:.2f}" if entries else f"{run}  {store.state(run)[0]}")
+        older = f"  (older code: {text})" if (text := store.older(run)) else ""
+        print(f"{run}  {entries['top1']:.2f}{older}" if entries else f"{run}  {store.state(run)[0]}{older}")
 
 
 def show(run):
@@ -439,6 +460,8 @@ def show(run):
     store = Store()
     run_id = store.find(run)
     print(to_json(store.specification(run_id).as_file()), end="")
+    if older := store.older(run_id):
+        print(f"older code: {older}")
     if record := store.record(run_id):
         print(to_json({"record": record}), end="")
     for checkpoint in ("last", "best"):
@@ -491,7 +514,8 @@ def import_(file):
     store = Store()
     manifest, outcomes = import_archive(file, store)
     for run, state, detail in outcomes:
-        print(f"{state:12} {run}{f': {detail}' if detail else ''}")
+        older = f"  (older code: {text})" if state != "refused" and (text := store.older(run)) else ""
+        print(f"{state:12} {run}{f': {detail}' if detail else ''}{older}")
     warnings = teacher_warnings({run for run, _, _ in outcomes}, store)
     for warning in warnings:
         print(f"warning: {warning}")

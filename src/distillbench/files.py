@@ -1,5 +1,6 @@
 """Files that are either whole or absent."""
 
+import errno
 import hashlib
 import json
 import os
@@ -23,6 +24,19 @@ def write_atomically(path, content):
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def move(path, target):
+    """Move a file so that `target` is always whole: the old one or the new one, also on another disk."""
+    path, target = Path(path), Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.replace(path, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        write_atomically(target, path.read_bytes())
+        path.unlink()
 
 
 def write_if_changed(path, text):

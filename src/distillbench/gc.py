@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
+from distillbench.claim import claim
 from distillbench.config.components import PACKAGE
 from distillbench.config.specification import RUN_ID
 from distillbench.errors import UserError
@@ -35,14 +36,18 @@ class Unused(NamedTuple):
     size: int
 
     def delete(self, store):
-        """Whether it was deleted: not if the run is being trained by now."""
-        if store.running(self.run):
+        """Whether it was deleted: not if somebody works on the run by now."""
+        work = store.work(self.run)
+        try:
+            with claim(work, wait=False):
+                for path in self.parts.values():
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink()
+        except UserError:
             return False
-        for path in self.parts.values():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        for path in (*self.parts.values(), work):
             _remove_empty(path.parent, store.results)
         return True
 
@@ -239,6 +244,6 @@ def _size(path):
 
 def _remove_empty(folder, results):
     """Remove a folder and those around it, as long as they are empty, up to results/runs and its like."""
-    while folder.parent != results and not any(folder.iterdir()):
+    while folder.parent != results and folder.exists() and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent

@@ -1,12 +1,13 @@
 """Runs on disk: where everything of a run lies, how it stands, and how people name it."""
 
-import fcntl
 import re
 from pathlib import Path
 
+from distillbench.claim import FAILURE, claimed
+from distillbench.config.implemented import older
 from distillbench.config.specification import RUN_ID, read_specification
 from distillbench.errors import UserError
-from distillbench.evaluation import CHECKPOINTS, evaluation_directory
+from distillbench.evaluation import CHECKPOINTS, evaluation_directory, stated
 from distillbench.files import read_json
 
 RUN_FILES = ("spec.json", "record.json", "history.csv", "model.best.pt", "model.last.pt")
@@ -74,6 +75,10 @@ class Store:
 
     def metrics(self, run_id, checkpoint):
         """The entries of a run's metrics.json, or None where it is not evaluated."""
+        content = self._metrics_file(run_id, checkpoint)
+        return content and content["metrics"]
+
+    def _metrics_file(self, run_id, checkpoint):
         path = evaluation_directory(self.run(run_id), checkpoint) / "metrics.json"
         if not path.exists():
             return None
@@ -85,27 +90,101 @@ class Store:
             raise UserError(f"{path}: not metrics of a run; remove the file and evaluate again") from None
         if not mine:
             raise UserError(f"{path}: metrics of another run; remove the file and evaluate again")
-        return entries
+        return content
+
+    def predicted(self, run_id, checkpoint):
+        """{"weights_sha256", "ranked_in"} as predictions.npz names them, None for what it does not name; {} where there
+        are no predictions.
+        """
+        path = evaluation_directory(self.run(run_id), checkpoint) / "predictions.npz"
+        try:
+            return dict(zip(("weights_sha256", "ranked_in"), stated(path, "weights_sha256", "precision"), strict=True))
+        except FileNotFoundError:
+            return {}
+        except (ValueError, OSError) as error:
+            raise UserError(f"{path}: {error}; remove the file and evaluate again") from None
+
+    def stale(self, run_id):
+        """{(name of a derived file, checkpoint): why it is not what would be computed now}, in the order of repair.
+
+        Predictions are compared with the weights that the record names, metrics with the predictions of the run and of
+        its teacher. What was made from something that is not here is not judged; predictions from before ranks were
+        kept count where the weights are here.
+        """
+        found, directory, record = {}, self.run(run_id), self.record(run_id)
+        teacher = self._teacher_predicted(run_id)
+        for c in CHECKPOINTS:
+            weights, predicted = record["weights"].get(c) if record else None, self.predicted(run_id, c)
+            if predicted and weights and predicted["weights_sha256"] not in (None, weights):
+                found["predictions.npz", c] = "predictions of other weights"
+            elif predicted and not predicted["ranked_in"] and (directory / f"model.{c}.pt").exists():
+                found["predictions.npz", c] = "predictions without ranks"
+            if not (metrics := self._metrics_file(run_id, c)):
+                continue
+            own = predicted or {"weights_sha256": weights}
+            if ("predictions.npz", c) in found:
+                found["metrics.json", c] = f"metrics of {found['predictions.npz', c]}"
+            elif _differ(metrics.get("predictions", {}), own):
+                found["metrics.json", c] = "metrics of other predictions"
+            elif _differ(metrics.get("teacher_predictions", {}), teacher):
+                found["metrics.json", c] = "metrics against other predictions of the teacher"
+        return dict(sorted(found.items(), key=lambda item: item[0][0], reverse=True))
+
+    def _teacher_predicted(self, run_id):
+        specification = self.specification(run_id)
+        teacher = specification.teacher_id
+        return (teacher and self.predicted(teacher, specification["teacher"]["checkpoint"])) or {}
 
     def state(self, run_id):
-        """(state, detail): done, trained, failed, running, stopped or missing."""
-        if all((evaluation_directory(self.run(run_id), c) / "metrics.json").exists() for c in CHECKPOINTS):
+        """(state, detail): done, stale, trained, failed, running, stopped or missing."""
+        directory, work = self.run(run_id), self.work(run_id)
+        evaluated = all((evaluation_directory(directory, c) / "metrics.json").exists() for c in CHECKPOINTS)
+        if evaluated and not (reasons := self.stale(run_id)):
             return "done", ""
-        if (self.run(run_id) / "record.json").exists():
-            return "trained", "not evaluated"
-        work = self.work(run_id)
-        detail = ""
-        if (work / "progress.json").exists():
-            progress = read_json(work / "progress.json")
-            detail = f"epoch {progress['epoch']} of {progress['epochs']}, test {progress['test_top1']:.2f}"
+        if evaluated:
+            detail = "; ".join(dict.fromkeys(reasons.values()))
+            return ("failed", f"{detail}; {failure}") if (failure := self.failure(run_id)) else ("stale", detail)
+        trained = (directory / "record.json").exists()
+        if trained and not self.running(run_id):
+            failure = self.failure(run_id)
+            return ("failed", failure) if failure else ("trained", "not evaluated")
         if self.running(run_id):
-            return "running", detail or "in the first epoch"
-        if (work / "failure.json").exists():
-            return "failed", read_json(work / "failure.json")["reason"]
+            return ("trained", "being evaluated") if trained else ("running", self._progress(run_id))
+        if failure := self.failure(run_id):
+            return "failed", failure
         if work.exists():
-            return "stopped", detail or "in the first epoch"
+            return "stopped", self._progress(run_id)
         before = self.with_other_code(run_id)
         return "missing", f"code changed since {before.rpartition('/')[2]}" if before else ""
+
+    def failure(self, run_id):
+        """Why the last attempt at a run failed, or ""."""
+        path = self.work(run_id) / FAILURE
+        try:
+            return str(read_json(path)["reason"])
+        except (UserError, KeyError, TypeError):
+            return f"{path} is damaged" if path.exists() else self._last_words(run_id)
+
+    def _last_words(self, run_id):
+        """The end of the log of a job that died before it began: the first thing that one says is the run's name."""
+        trained = (self.run(run_id) / "record.json").exists()
+        stage = "train" if not trained else "metrics" if self.predicted(run_id, "best") else "predict"
+        path = self.results / "logs" / stage / f"{run_id}.log"
+        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines() if path.exists() else []
+        return f"{lines[-1]} (in {path})" if lines and not any(line.startswith(run_id) for line in lines) else ""
+
+    def _progress(self, run_id):
+        path = self.work(run_id) / "progress.json"
+        try:
+            progress = read_json(path)
+            epoch, accuracy = progress["epoch"], progress["test_top1"]
+            where = f"epoch {epoch} of {progress['epochs']}" + ("" if accuracy is None else f", test {accuracy:.2f}")
+            saved = progress.get("saved_epoch", epoch)
+        except (UserError, KeyError, TypeError):
+            return f"{path} is damaged" if path.exists() else "in the first epoch"
+        if not epoch:
+            return "in the first epoch"
+        return where if self.running(run_id) else f"{where}; goes on in epoch {saved + 1}"
 
     def with_other_code(self, run_id):
         """The id of a run that differs in nothing but versions and sources of its components, or None."""
@@ -121,8 +200,12 @@ class Store:
         return {run for run in runs if not (self.run(run) / "record.json").exists()}
 
     def running(self, run_id):
-        """Whether a process trains the run now."""
-        return _locked(self.work(run_id) / "lock")
+        """Whether a process works on the run now."""
+        return claimed(self.work(run_id))
+
+    def older(self, run_id):
+        """What of a run's code is another version here, for people; "" if nothing."""
+        return ", ".join(older(self.specification(run_id)))
 
     def other_realisation(self, run_id):
         """A line if the run was distilled from other weights than its teacher's run holds now, else None."""
@@ -152,13 +235,11 @@ def _without_code(value):
     return {key: _without_code(entry) for key, entry in value.items() if key not in ("version", "source_sha256")}
 
 
-def _locked(path):
-    """Whether another process holds the lock of a work directory."""
-    try:
-        with open(path) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+def finished(directory):
+    """Whether all files of a trained run are in its directory."""
+    return all((Path(directory) / name).exists() for name in RUN_FILES)
+
+
+def _differ(stated, here):
+    """Whether what a file says it was made from is not what is here; what is not known here is not judged."""
+    return any(value and stated.get(name) != value for name, value in here.items())

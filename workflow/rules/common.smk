@@ -1,6 +1,8 @@
 # What the rules share: the suite, and functions from wildcards to files. No rules.
+import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from distillbench.config.specification import RUN_ID
@@ -10,7 +12,7 @@ from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
 from distillbench.reporting.index import figure_names
-from distillbench.store import RUN_FILES, Store
+from distillbench.store import RUN_FILES, Store, finished
 from snakemake.io import _IOFile
 
 name_user()  # Snakemake, DVC and what else jobs start ask for it
@@ -97,38 +99,86 @@ def present(paths):
     return all(Path(path).exists() for path in paths)
 
 
+def again(*runs):
+    """Whether one of these runs is to be trained though it is finished: -R train, -F, or -R, -f and a file of the run.
+
+    Asked while jobs are made, as Snakemake knows its arguments only then.
+    """
+    settings = workflow.dag_settings
+    if settings is None:  # --lint and its like
+        return False
+    forced = {*settings.forcerun, *(settings.targets if settings.forcetargets else ())}
+    return (
+        settings.forceall
+        or "train" in forced
+        or any(str(STORE.run(run) / name) in forced for run in runs for name in RUN_FILES)
+    )
+
+
+def again_option(wildcards):
+    """For a job on another machine, which makes itself anew from other arguments, it is in the environment."""
+    if workflow.is_main_process and again(wildcards.run):
+        os.environ["DISTILLBENCH_AGAIN"] = "--again"
+    return os.environ.get("DISTILLBENCH_AGAIN", "")
+
+
+def made_before(files, renew):
+    """Inputs that have to be there; their times make nothing stale, unless the job runs anyhow."""
+    return [str(file) if renew else ancient(str(file)) for file in files]
+
+
 def training_input(wildcards):
     """Nothing for a finished run: then a missing or newer teacher cannot make it train again."""
-    directory = STORE.run(wildcards.run)
-    if present(directory / name for name in RUN_FILES):
+    run = wildcards.run
+    if finished(STORE.run(run)) and not again(run):
         return []
-    specification = STORE.specification(wildcards.run)
-    files = [STORE.planned(wildcards.run), f"results/data/{specification['dataset']['name']}.npz"]
+    specification = STORE.specification(run)
+    files = [STORE.planned(run), f"results/data/{specification['dataset']['name']}.npz"]
     if specification.teacher_id:
         teacher = STORE.run(specification.teacher_id)
         weights = f"model.{specification['teacher']['checkpoint']}.pt"
         files += [teacher / "spec.json", teacher / "record.json", teacher / weights]
-    return [ancient(str(file)) for file in files]
+    return made_before(files, again(run))
 
 
 def prediction_input(wildcards):
-    """Nothing where the predictions are there, so that they serve without checkpoints."""
-    if present(evaluation(wildcards.run, "predictions.npz")):
+    """Nothing where the predictions are there and of these weights, so that they serve without checkpoints."""
+    run = wildcards.run
+    renew = again(run) or renewed(run, "predictions.npz")
+    if present(evaluation(run, "predictions.npz")) and not renew:
         return []
-    directory, dataset = STORE.run(wildcards.run), wildcards.run.partition("/")[0]
-    files = [directory / name for name in RUN_FILES]
-    return [ancient(str(file)) for file in (*files, f"results/data/{dataset}.npz")]
+    dataset = run.partition("/")[0]
+    return made_before([*(STORE.run(run) / name for name in RUN_FILES), f"results/data/{dataset}.npz"], renew)
 
 
 def metrics_input(wildcards):
     """The predictions, the teacher's too, and the code of the metrics; nothing where only the metrics were pulled."""
-    predictions = evaluation(wildcards.run, "predictions.npz")
-    teacher = STORE.specification(wildcards.run).teacher_id
-    if teacher:
-        predictions += evaluation(teacher, "predictions.npz")
-    if present(evaluation(wildcards.run, "metrics.json")) and not present(predictions):
+    run, teacher = wildcards.run, STORE.specification(wildcards.run).teacher_id
+    runs = [run, teacher] if teacher else [run]
+    predictions = [path for each in runs for path in evaluation(each, "predictions.npz")]
+    here = present(evaluation(run, "metrics.json"))
+    if here and not present(predictions) and not again(*runs):
         return []
-    return [*(ancient(path) for path in predictions), str(PACKAGE / "evaluation/metrics.py")]
+    stale = ((run, "metrics.json"), *((each, "predictions.npz") for each in runs))
+    renew = again(*runs) or (here and renewed(run, "metrics.json", *stale))
+    return [*made_before(predictions, renew), str(PACKAGE / "evaluation/metrics.py")]
+
+
+def renewed(run, name, *origins):
+    """Whether the files NAME of a run's evaluations, or one of `origins`, (run, name) each, were made from something
+    else than is here now and can be renewed. Then their job runs whatever the files' times, which say nothing of files
+    that came from elsewhere.
+    """
+    renew = any(is_stale(*file) for file in origins or ((run, name),))
+    if renew:
+        workflow.dag.forcefiles.update(evaluation(run, name))
+    return renew
+
+
+@cache
+def is_stale(run, name):
+    found = {file for file, _ in STORE.stale(run)}
+    return name in found and ("predictions.npz" not in found or finished(STORE.run(run)))
 
 
 def seed_major(wildcards):
@@ -139,6 +189,11 @@ def seed_major(wildcards):
 
 def run_threads(wildcards):
     return STORE.specification(wildcards.run)["threads"]
+
+
+def run_device(wildcards, resources):
+    """Never what a machine happens to have: a profile gives GPUs to the rules, or the job runs on the CPU."""
+    return "cuda" if resources.gpu else "cpu"
 
 
 def write_partial_reports():

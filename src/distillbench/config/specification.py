@@ -44,7 +44,7 @@ class Specification:
     @cached_property
     def canonical(self):
         """The bytes that are hashed: RFC 8785 JSON without the keys that are at their neutral value."""
-        return rfc8785.dumps(_without_neutral(self.data))
+        return rfc8785.dumps(without_neutral(self.data))
 
     @cached_property
     def digest(self):
@@ -93,7 +93,7 @@ class Specification:
         return {"id": self.id, "sha256": self.digest, "specification": self.data}
 
 
-def _without_neutral(data):
+def without_neutral(data):
     neutral = NEUTRAL[data["schema"]]
 
     def strip(value, path):
@@ -123,6 +123,10 @@ def _declared_keys(data):
     }
 
 
+def is_seed(value):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53  # what JSON holds exactly
+
+
 def flat(value, prefix=""):
     """{dotted key: value} of nested mappings."""
     if not isinstance(value, dict) or not value:
@@ -135,8 +139,11 @@ def read_specification(path):
     content = read_json(path)
     try:
         specification = Specification(content["specification"])
-        stated, actual = content["sha256"], specification.digest
-    except (KeyError, TypeError):
+        if specification["schema"] not in NEUTRAL:
+            known = ", ".join(map(str, NEUTRAL))
+            raise UserError(f"{path}: schema {specification['schema']!r} is not one that this code reads ({known})")
+        stated, actual, run = content["sha256"], specification.digest, specification.id
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):  # ValueError: nothing that RFC 8785 writes
         raise UserError(
             f"{path}: not a run specification; `distillbench plan SUITE` writes them to results/specs/"
         ) from None
@@ -145,8 +152,8 @@ def read_specification(path):
             f"{path}: the specification has the digest {actual[:12]}, the file says {stated[:12]};"
             " it was edited: change params/ instead and restore this file"
         )
-    if not re.fullmatch(RUN_ID, specification.id):
-        raise UserError(f"{path}: {specification.id!r} is not a run id")
+    if not re.fullmatch(RUN_ID, run):
+        raise UserError(f"{path}: {run!r} is not a run id")
     return specification
 
 
@@ -156,23 +163,16 @@ def build_specification(config, *, scaled, teacher, seed):
     config: the resolved yacs node; scaled: whether GKD scales the distillation loss's gradient;
     teacher: the teacher object of the specification, or None; seed: integer >= 0.
     """
-    dataset = components.datasets()[config.DATASET.TYPE]
-    network = components.networks()[config.DISTILLER.STUDENT]
     method = components.methods()[config.DISTILLER.TYPE]
     trainer = components.trainers()[config.SOLVER.TRAINER]
     solver = config.SOLVER
     return Specification(
         {
-            "schema": SCHEMA,
-            "task": "classification",
-            "dataset": {
-                "name": dataset["name"],
-                "version": dataset["version"],
-                "sha256": dataset["sha256"],
-                "protocol": "published",
+            **evaluated(config.DATASET.TYPE, config.DISTILLER.STUDENT),
+            "views": {
+                "count": method["views"],
+                "augmentation": components.datasets()[config.DATASET.TYPE]["augmentation"],
             },
-            "views": {"count": method["views"], "augmentation": dataset["augmentation"]},
-            "student": {"network": config.DISTILLER.STUDENT, "version": network["version"], "weights": None},
             "teacher": teacher,
             "method": {
                 "name": method["name"],
@@ -203,6 +203,17 @@ def build_specification(config, *, scaled, teacher, seed):
             "logit_table": "fp32",
         }
     )
+
+
+def evaluated(dataset, network):
+    """What of a specification its evaluation depends on, as the code at hand does it. dataset, network: names."""
+    declared = components.datasets()[dataset]
+    return {
+        "schema": SCHEMA,
+        "task": "classification",
+        "dataset": {**{key: declared[key] for key in ("name", "version", "sha256")}, "protocol": "published"},
+        "student": {"network": network, "version": components.networks()[network]["version"], "weights": None},
+    }
 
 
 def _scaling(config):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from distillbench.config import components, method_files
 from distillbench.config.resolve import Written, flatten, needs_teacher, read_keys, resolve
 from distillbench.config.schema import all_keys
-from distillbench.config.specification import Specification, build_specification
+from distillbench.config.specification import Specification, build_specification, is_seed
 from distillbench.config.yaml_file import read_yaml
 from distillbench.errors import UserError, one_of
 from distillbench.loggers import asked_for
@@ -171,7 +171,7 @@ class _Reader:
         return name
 
     def seeds(self):
-        return self.list_of("seeds", self.content["seeds"], _is_seed, "different integers from 0 on, e.g. [0, 1, 2]")
+        return self.list_of("seeds", self.content["seeds"], is_seed, "different integers from 0 on, e.g. [0, 1, 2]")
 
     def list_of(self, place, values, valid, expected):
         if (
@@ -188,7 +188,7 @@ class _Reader:
         if not isinstance(section, dict):
             raise self.error("teachers", f"expected a mapping of keys to values, found {section!r}")
         options = {"seed": 0, "checkpoint": "last"} | {k: v for k, v in section.items() if k in ("seed", "checkpoint")}
-        if not _is_seed(options["seed"]):
+        if not is_seed(options["seed"]):
             raise self.error("teachers.seed", f"{options['seed']!r} is not valid here, expected an integer from 0 on")
         if options["checkpoint"] not in ("last", "best"):
             raise self.error(
@@ -298,10 +298,6 @@ def _same_variant(variants, setting, control):
         if all(setting.get(key, value) == value for key, value in own.items()):
             return label
     return control
-
-
-def _is_seed(value):
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53  # what JSON holds exactly
 
 
 def _short(value):

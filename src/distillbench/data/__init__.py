@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from distillbench.config import components
-from distillbench.errors import UserError
+from distillbench.errors import UserError, one_of
 from distillbench.files import write_atomically
 
 FIELDS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -57,6 +57,8 @@ def prepare(name, path):
 
 def load(name, path):
     """Read a prepared dataset. Raises UserError if the file is absent, damaged or holds something else."""
+    if name not in components.datasets():
+        raise UserError(one_of(name, components.datasets(), "dataset"))
     remedy = f"make it with `distillbench data {name}`"
     try:
         with np.load(path, allow_pickle=False) as archive:

@@ -1,15 +1,18 @@
-"""The state of a run in flight: saved by the clock, locked against a second process, gone when the run is done."""
+"""The state of a run in flight: saved by the clock, valid for the inputs it was made with, gone with the run's end."""
 
-import fcntl
+import os
 import shutil
 import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from distillbench.claim import FAILURE
 from distillbench.engine.weights import load_tensors, save_tensors
 from distillbench.errors import RunFailed, UserError
-from distillbench.files import to_json, write_atomically
+from distillbench.files import move, read_json, to_json, write_atomically
+from distillbench.store import RUN_FILES
+
+STATE, PROGRESS, FINISHED = "state.pt", "progress.json", "finished"
 
 
 @dataclass
@@ -23,7 +26,6 @@ class Progress:
     best_epoch: int = 0
     best_weights: dict = field(default_factory=dict)
     seconds: float = 0.0  # of all attempts so far
-    attempts: int = 1
 
     def end_epoch(self, row, student):
         """Note a finished epoch; the best one is the first with the highest top-1 on the evaluated split."""
@@ -34,52 +36,36 @@ class Progress:
         self.epoch, self.position, self.sums = row["epoch"] + 1, 0, {}
 
 
-class Flight(AbstractContextManager):
-    """Owner of a run's work directory. One process at a time; a failure leaves its reason in failure.json."""
+class Flight:
+    """The files of a run in flight, in its work directory, which the caller has claimed.
 
-    def __init__(self, work, specification, save_seconds):
-        self.work, self.specification, self.save_seconds = Path(work), specification, save_seconds
+    inputs: {name: digest} of what the run is trained from; a state that was made from others is not gone on with.
+    """
 
-    def __enter__(self):
-        self.work.mkdir(parents=True, exist_ok=True)
-        self.lock = open(self.work / "lock", "w")
-        if not self._take_lock():
-            self.lock.close()
-            raise UserError(f"{self.work}: another process trains this run; wait for it or stop it")
-        (self.work / "failure.json").unlink(missing_ok=True)
-        self.saved = time.monotonic()
-        return self
+    def __init__(self, work, specification, inputs, save_seconds):
+        self.work, self.specification, self.inputs, self.save_seconds = Path(work), specification, inputs, save_seconds
+        self.saved, self.saved_epoch, self.attempts = time.monotonic(), 0, 1 + self._earlier_attempts()
 
-    def _take_lock(self, patience=2.0):
-        """False if another process keeps the lock; a look by `status` holds it for an instant only."""
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(0.05)
+    def _earlier_attempts(self):
+        """How many processes began this run before, also those that were stopped before they saved anything."""
+        path = self.work / PROGRESS
+        return read_json(path).get("attempts", 1) if path.exists() else 0
 
-    def __exit__(self, kind, error, traceback):
-        if isinstance(error, Exception):
-            reason = next(iter(str(error).splitlines()), "") or kind.__name__
-            write_atomically(self.work / "failure.json", to_json({"run": self.specification.id, "reason": reason}))
-        self.lock.close()
-
-    def resume(self, learner):
+    def resume(self, learner, report=print):
         """The progress of an earlier attempt at the same specification, put into the learner; else a fresh one."""
-        path = self.work / "state.pt"
-        if not path.exists():
-            return Progress()
-        state = load_tensors(path)
-        if state["sha256"] != self.specification.digest:
-            raise UserError(f"{path}: the state of another run; remove {self.work}")
-        learner.load_state_dict(state["learner"])
-        progress = Progress(**state["progress"])
-        progress.sums = {name: value.to(learner.trainer.lr.device) for name, value in progress.sums.items()}
-        progress.attempts += 1
+        path, progress = self.work / STATE, Progress()
+        if path.exists():
+            state = load_tensors(path)
+            if state["sha256"] != self.specification.digest:
+                raise UserError(f"{path}: the state of another run; remove {self.work}")
+            if state.get("inputs", self.inputs) == self.inputs:
+                learner.load_state_dict(state["learner"])
+                progress = Progress(**state["progress"])
+                progress.sums = {name: value.to(learner.trainer.lr.device) for name, value in progress.sums.items()}
+                self.saved_epoch = len(progress.rows)
+            else:
+                report(f"{path}: made with another {_differing(state['inputs'], self.inputs)}; training begins anew")
+        self.report(progress)
         return progress
 
     def save_sometimes(self, learner, progress, seconds):
@@ -89,18 +75,50 @@ class Flight(AbstractContextManager):
         for name, value in progress.sums.items():
             if not value.isfinite().all():
                 raise RunFailed(f"{name} is not finite in epoch {progress.epoch}")
-        state = {**vars(progress), "seconds": seconds}
-        save_tensors(
-            self.work / "state.pt",
-            {"sha256": self.specification.digest, "learner": learner.state_dict(), "progress": state},
-        )
-        self.saved = time.monotonic()
+        content = {"sha256": self.specification.digest, "inputs": self.inputs, "learner": learner.state_dict()}
+        save_tensors(self.work / STATE, {**content, "progress": {**vars(progress), "seconds": seconds}})
+        self.saved, self.saved_epoch = time.monotonic(), len(progress.rows)
 
-    def report(self, progress, num_epochs):
-        """Leave a line for `distillbench status`."""
-        row = progress.rows[-1]
-        content = {"epoch": row["epoch"], "epochs": num_epochs, "test_top1": row["test_top1"]}
-        write_atomically(self.work / "progress.json", to_json(content))
+    def report(self, progress):
+        """Leave for `distillbench status` how far the run is, and how far a state of it is saved."""
+        content = {"attempts": self.attempts, "epoch": len(progress.rows), "saved_epoch": self.saved_epoch}
+        content["epochs"] = self.specification["schedule"]["EPOCHS"]
+        content["test_top1"] = progress.rows[-1]["test_top1"] if progress.rows else None
+        write_atomically(self.work / PROGRESS, to_json(content))
 
-    def discard(self):
-        shutil.rmtree(self.work)
+
+def finish(work, out, write=None):
+    """Bring the files of a finished run to their place, the record last; killed in between, the next call goes on.
+
+    write: called with a folder beside, which it fills; None: if an earlier call was killed. Returns whether there was
+    anything to bring. The files of an earlier realisation stay until then.
+    """
+    work, out = Path(work), Path(out)
+    complete = work / FINISHED
+    if write:
+        aside = work / f".{FINISHED}"
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(complete, ignore_errors=True)
+        write(aside)
+        os.rename(aside, complete)
+    if not complete.exists():
+        return False
+    for name in sorted(RUN_FILES, key=lambda name: name == "record.json"):
+        if (complete / name).exists():
+            move(complete / name, out / name)
+    discard(work)
+    return True
+
+
+def discard(work):
+    """Remove what a run in flight left in its work directory, and nothing else."""
+    work = Path(work)
+    for name in (STATE, PROGRESS, FAILURE):
+        for path in (work / name, *work.glob(f".{name}.*.tmp")):  # aside: of a write that was killed
+            path.unlink(missing_ok=True)
+    for name in (FINISHED, f".{FINISHED}"):
+        shutil.rmtree(work / name, ignore_errors=True)
+
+
+def _differing(stated, here):
+    return " and ".join(name for name in here if stated.get(name) != here[name])

@@ -43,11 +43,12 @@ class Stopwatch:
         return time.monotonic() - self.start
 
 
-def write_run(out, specification, student, progress, teacher_digest, watch, source):
-    """Write the directory of a finished run.
+def write_run(out, specification, student, progress, teacher_digest, attempts, watch, source):
+    """Write the files of a finished run into the folder `out`.
 
     progress: `flight.Progress` after the last epoch; teacher_digest: of the teacher's weights really used,
-    or None; source: where the specification was written down (file, row, dialect), or None.
+    or None; attempts: number of processes that it took; source: where the specification was written down (file, row,
+    dialect), or None.
     """
     out = Path(out)
     last = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
@@ -63,7 +64,7 @@ def write_run(out, specification, student, progress, teacher_digest, watch, sour
         "parameters": parameters,
         "multiply_adds": multiply_adds,
         "source": source,
-        "attempts": progress.attempts,
+        "attempts": attempts,
         "seconds": round(watch.seconds(), 3),
         "images_per_second": round(watch.images / watch.here(), 1),
         "peak_memory_mb": peak_memory_mb(watch.device),

@@ -2,17 +2,19 @@
 
 import ctypes
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 
+from distillbench.claim import claim
 from distillbench.config import components
+from distillbench.config.implemented import require_trainable
 from distillbench.engine.feed import Resident, epoch_plan, fetch
-from distillbench.engine.flight import Flight
+from distillbench.engine.flight import Flight, discard, finish
 from distillbench.engine.learner import DTYPES, Learner, averages, evaluate
 from distillbench.engine.record import Stopwatch, write_run
 from distillbench.engine.weights import load_teacher
-from distillbench.errors import RunFailed
+from distillbench.errors import RunFailed, UserError
+from distillbench.store import finished
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -28,6 +30,7 @@ def train(
     source=None,
     report=print,
     logger=nullcontext,
+    again=False,
 ):
     """Train a run, or go on where an earlier process stopped: the result is the same.
 
@@ -35,17 +38,23 @@ def train(
     the end; work: directory of the state in flight; runs: folder of all runs, where the teacher lies;
     save_seconds: at most so much work is lost if the process is killed; source: for the record;
     report: called with a line of text an epoch; logger: gives a context manager of a function that is called with
-    each line of history.csv, {name: number}, or of None.
-    Raises UserError if the teacher is missing or another than meant, RunFailed if a loss is not finite.
+    each line of history.csv, {name: number}, or of None; again: also where the run is finished, which stays as it is
+    until the new realisation is complete.
+    Raises UserError if the teacher is missing or another than meant, or if this code does not do what the
+    specification says; RunFailed if a loss is not finite.
     """
-    with Flight(work, specification, save_seconds) as flight:
-        if (Path(out) / "record.json").exists():
-            return flight.discard()
+    require_trainable(specification)
+    require_images(specification, images)
+    with claim(work, report=report):
+        if finish(work, out) or (finished(out) and not again):
+            return discard(work)
         device = prepare_device(specification, device)
         training, test = put_images(specification, images, device)
         teacher, teacher_digest = load_teacher(specification, runs)
         learner = Learner(specification, len(training.labels), teacher, device)
-        progress = flight.resume(learner)
+        inputs = {"dataset": images.digest, "teacher": teacher_digest}
+        flight = Flight(work, specification, inputs, save_seconds)
+        progress = flight.resume(learner, report)
         watch = Stopwatch(progress.seconds, device)
         num_epochs = specification["schedule"]["EPOCHS"]
         with logger() as log:
@@ -54,12 +63,12 @@ def train(
                 row = epoch_row(specification, progress, evaluate(learner.student, test))
                 progress.end_epoch(row, learner.student)
                 flight.save_sometimes(learner, progress, watch.seconds())
-                flight.report(progress, num_epochs)
+                flight.report(progress)
                 report(epoch_line(row, num_epochs, watch))
                 if log:
                     log(row)
-        write_run(out, specification, learner.student, progress, teacher_digest, watch, source)
-        flight.discard()
+        left = (specification, learner.student, progress, teacher_digest, flight.attempts, watch, source)
+        finish(work, out, lambda folder: write_run(folder, *left))
 
 
 def train_epoch(specification, learner, training, progress, flight, watch):
@@ -106,6 +115,14 @@ def epoch_line(row, num_epochs, watch):
     )
 
 
+def require_images(specification, images):
+    """Raise UserError unless images are those whose digest the specification names."""
+    stated = specification["dataset"]["sha256"]
+    if images.digest != stated:
+        name, found = specification["dataset"]["name"], images.digest
+        raise UserError(f"{specification.id}: {name} has the digest {found[:12]} here, {stated[:12]} is asked for")
+
+
 def put_images(specification, images, device):
     """(training, test): both splits on the device, the training images padded for their crops."""
     declared = components.datasets()[specification["dataset"]["name"]]
@@ -118,16 +135,25 @@ def put_images(specification, images, device):
 
 
 def prepare_device(specification, device):
-    """Set threads and arithmetic as the specification says; the torch device ("auto": CUDA if there is one)."""
+    """Set threads and arithmetic as the specification says; the torch device ("auto": CUDA if there is one).
+
+    Raises UserError for a device that is not here.
+    """
     torch.set_num_threads(specification["threads"])
     precision = "tf32" if specification["precision"] == "tf32" else "ieee"
     torch.backends.cudnn.conv.fp32_precision = precision
     torch.backends.cuda.matmul.fp32_precision = precision
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if torch.device(device).type == "cpu":
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).item()  # not on "meta"
+    except Exception as error:  # of half a dozen types
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--device {device}: not usable here ({reason:.200}); cpu always is") from None
+    if found.type == "cpu":
         keep_freed_memory()
-    return torch.device(device)
+    return found
 
 
 def keep_freed_memory():

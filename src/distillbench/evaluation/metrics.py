@@ -1,22 +1,75 @@
 """Metrics of stored predictions. To add one, write a function with `@metric`: no run trains or predicts again.
 
-Each takes logits (float64, [N, C]) and targets (integers, [N]) and returns a float; those with `@metric_to_teacher`
-take the teacher's logits [N, C] as a third argument and exist for distilled students only. Probabilities are at
-temperature 1.
+Each takes `Predictions` and returns a float; those with `@metric_to_teacher` take those of the teacher as a second
+argument and exist for distilled students only. Probabilities are at temperature 1.
 """
 
 import hashlib
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import log_softmax
 
-from distillbench.errors import UserError
+from distillbench.errors import RunFailed, UserError
 from distillbench.evaluation import PROTOCOL, SPLIT, evaluation_directory
-from distillbench.files import to_json, write_atomically
+from distillbench.files import sha256_of, to_json, write_atomically
 
 SCHEMA = 1
 METRICS, METRICS_TO_TEACHER = {}, {}
 ECE_BINS = 15
+RANKS = ("target_rank", "first_classes", "first_logit", "target_logit", "log_sum_exp")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What predictions.npz holds of N images and C classes.
+
+    logits: float64 [N, C], rounded to fp16; targets: integers [N]; ranks: {name: array} of `RANKS`, as computed in the
+    run's precision, empty in predictions from before they were kept: then what ranks is computed from the logits.
+    """
+
+    logits: np.ndarray
+    targets: np.ndarray
+    ranks: dict
+    run_sha256: str
+    weights_sha256: str | None = None
+    precision: str = "fp16"  # in which the ranks were computed
+
+    @cached_property
+    def log_probabilities(self):
+        """[N, C], from the logits in fp16."""
+        return log_softmax(self.logits, axis=1)
+
+    @cached_property
+    def target_rank(self):
+        """[N]: how many classes come before the target; 0 is a hit."""
+        if self.ranks:
+            return self.ranks["target_rank"]
+        return (self._order == self.targets[:, None]).argmax(axis=1)
+
+    @cached_property
+    def first_class(self):
+        """[N]: the predicted class."""
+        return self.ranks["first_classes"][:, 0] if self.ranks else self._order[:, 0]
+
+    @cached_property
+    def confidence(self):
+        """[N]: the probability of the predicted class."""
+        if self.ranks:
+            return np.exp(self.ranks["first_logit"].astype(np.float64) - self.ranks["log_sum_exp"])
+        return np.exp(self.log_probabilities.max(axis=1))
+
+    @cached_property
+    def target_log_probability(self):
+        """[N]"""
+        if self.ranks:
+            return self.ranks["target_logit"].astype(np.float64) - self.ranks["log_sum_exp"]
+        return self.log_probabilities[np.arange(len(self.targets)), self.targets]
+
+    @cached_property
+    def _order(self):
+        return np.argsort(-self.logits, axis=1, kind="stable")
 
 
 def metric(function):
@@ -30,91 +83,116 @@ def metric_to_teacher(function):
 
 
 @metric
-def top1(logits, targets):
+def top1(predictions):
     """Percent of images whose largest logit is the target's."""
-    return _top(logits, targets, 1)
+    return float(100 * (predictions.target_rank < 1).mean())
 
 
 @metric
-def top5(logits, targets):
+def top5(predictions):
     """Percent of images whose target is among the five largest logits."""
-    return _top(logits, targets, 5)
+    return float(100 * (predictions.target_rank < 5).mean())
 
 
 @metric
-def nll(logits, targets):
+def nll(predictions):
     """Mean negative log-likelihood of the target, in nats."""
-    return float(-log_softmax(logits, axis=1)[np.arange(len(targets)), targets].mean())
+    return float(-predictions.target_log_probability.mean())
 
 
 @metric
-def brier(logits, targets):
+def brier(predictions):
     """Mean squared distance of the probabilities from the one-hot target, summed over classes: 0 to 2."""
-    distance = np.exp(log_softmax(logits, axis=1))
-    distance[np.arange(len(targets)), targets] -= 1
+    distance = np.exp(predictions.log_probabilities)
+    distance[np.arange(len(distance)), predictions.targets] -= 1
     return float((distance**2).sum(axis=1).mean())
 
 
 @metric
-def ece(logits, targets):
+def ece(predictions):
     """Expected calibration error in percent: |accuracy - confidence| over 15 bins of equal width, weighted by size."""
-    confidence = np.exp(log_softmax(logits, axis=1).max(axis=1))
-    surplus = (logits.argmax(axis=1) == targets) - confidence
-    bins = np.minimum(np.ceil(confidence * ECE_BINS).astype(int) - 1, ECE_BINS - 1)  # (0, 1/15], (1/15, 2/15], ...
-    return float(100 * np.abs(np.bincount(bins, surplus, ECE_BINS)).sum() / len(targets))
+    confidence = predictions.confidence
+    surplus = (predictions.target_rank == 0) - confidence
+    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)  # (0, 1/15], (1/15, 2/15], ...
+    return float(100 * np.abs(np.bincount(bins, surplus, ECE_BINS)).sum() / len(confidence))
 
 
 @metric_to_teacher
-def agreement(logits, targets, teacher):
+def agreement(predictions, teacher):
     """Percent of images for which student and teacher predict the same class."""
-    return float(100 * (logits.argmax(axis=1) == teacher.argmax(axis=1)).mean())
+    return float(100 * (predictions.first_class == teacher.first_class).mean())
 
 
 @metric_to_teacher
-def kl_to_teacher(logits, targets, teacher):
+def kl_to_teacher(predictions, teacher):
     """Mean KL(teacher || student), in nats."""
-    log_student, log_teacher = log_softmax(logits, axis=1), log_softmax(teacher, axis=1)
+    log_student, log_teacher = predictions.log_probabilities, teacher.log_probabilities
     return float((np.exp(log_teacher) * (log_teacher - log_student)).sum(axis=1).mean())
 
 
-def _top(logits, targets, k):
-    ranked = np.argsort(-logits, axis=1, kind="stable")[:, :k]
-    return float(100 * (ranked == targets[:, None]).any(axis=1).mean())
-
-
 def read_predictions(path):
-    """(logits float64 [N, C], targets [N], digest of the run's specification) of a predictions.npz."""
+    """The `Predictions` in a predictions.npz. Raises UserError if the file is absent, damaged or something else."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            logits, targets = archive["logits"].astype(np.float64), archive["targets"]
-            stated, run = str(archive["targets_sha256"]), str(archive["run_sha256"])
+            content = dict(archive)
+        logits, targets = content["logits"].astype(np.float64), content["targets"]
+        texts = {name: str(content[name]) for name in ("run_sha256", "weights_sha256", "precision") if name in content}
+        stated, texts["run_sha256"] = str(content["targets_sha256"]), texts["run_sha256"]
+        ranks = {name: content[name] for name in RANKS} if RANKS[0] in content else {}
+        if logits.ndim != 2 or len({len(logits), *map(len, (targets, *ranks.values()))}) > 1 or not len(targets):
+            raise ValueError("arrays of different lengths")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `distillbench evaluate` makes it from the run's weights") from None
     except Exception as error:  # a damaged zip raises half a dozen types
         raise UserError(f"{path}: not readable predictions ({error}); remove the file and evaluate again") from None
     if hashlib.sha256(np.ascontiguousarray(targets)).hexdigest() != stated:
         raise UserError(f"{path}: the labels are not those it was written with; remove the file and evaluate again")
-    return logits, targets, run
+    return Predictions(logits, targets, ranks, **texts)
 
 
-def write_metrics(store, run_id, checkpoint, task="classification"):
+def write_metrics(store, run_id, checkpoint):
     """Compute metrics.json of a run beside its predictions.npz, in long form; returns its content.
 
-    The predictions of the run's teacher are read too. Raises UserError where something is missing or damaged.
+    The predictions of the run's teacher are read too. The file names both, by their digest, that of the weights behind
+    them and the precision in which they were ranked.
+    Raises UserError where something is missing, damaged or not what it names, RunFailed if a metric is not finite.
     """
     directory, specification = evaluation_directory(store.run(run_id), checkpoint), store.specification(run_id)
-    logits, targets, digest = read_predictions(directory / "predictions.npz")
-    values = {name: function(logits, targets) for name, function in METRICS.items()}
+    path = directory / "predictions.npz"
+    predictions = _read_of(path, specification.digest)
+    made_from = {"predictions": _named(path, predictions)}
+    values = {name: function(predictions) for name, function in METRICS.items()}
     if specification.teacher_id:
         made_by = evaluation_directory(store.run(specification.teacher_id), specification["teacher"]["checkpoint"])
-        teacher, theirs, _ = read_predictions(made_by / "predictions.npz")
-        if not np.array_equal(targets, theirs):
+        theirs = made_by / "predictions.npz"
+        teacher = _read_of(theirs, store.specification(specification.teacher_id).digest)
+        if not np.array_equal(predictions.targets, teacher.targets):
             raise UserError(f"{made_by}: predictions for other images than {directory}; remove both, evaluate again")
-        values |= {name: function(logits, targets, teacher) for name, function in METRICS_TO_TEACHER.items()}
+        values |= {name: function(predictions, teacher) for name, function in METRICS_TO_TEACHER.items()}
+        made_from["teacher_predictions"] = _named(theirs, teacher)
+    for name, value in values.items():
+        if not np.isfinite(value):
+            raise RunFailed(f"{run_id}: {name} of the {checkpoint} predictions is {value}; the training diverged")
     lines = [
-        {"task": task, "split": SPLIT, "checkpoint": checkpoint, "metric": name, "value": value}
+        {"task": specification["task"], "split": SPLIT, "checkpoint": checkpoint, "metric": name, "value": value}
         for name, value in values.items()
     ]
-    content = {"schema": SCHEMA, "run_sha256": digest, "evaluation": PROTOCOL, "metrics": lines}
+    content = {"schema": SCHEMA, "run_sha256": specification.digest, "evaluation": PROTOCOL, "metrics": lines}
+    content |= made_from
     write_atomically(directory / "metrics.json", to_json(content))
     return content
+
+
+def _named(path, predictions):
+    """What tells these predictions from others. ranked_in: "fp16" where they hold no ranks."""
+    named = {"sha256": sha256_of(path), "weights_sha256": predictions.weights_sha256}
+    return {**named, "ranked_in": predictions.precision}
+
+
+def _read_of(path, run_sha256):
+    predictions = read_predictions(path)
+    if predictions.run_sha256 != run_sha256:
+        raise UserError(f"{path}: predictions of another run; remove the file and evaluate again")
+    if not np.isfinite(predictions.logits).all():
+        raise RunFailed(f"{path}: logits are not finite; the training diverged: lower SOLVER.LR")
+    return predictions

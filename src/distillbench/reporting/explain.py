@@ -85,7 +85,9 @@ def _run(cell, entry, store):
     facts = [("teacher", f"{teacher} ({cell.specification['teacher']['checkpoint']})")] if teacher else []
     facts += [(what, f"{path}{'' if path.exists() else '  (not here)'}") for what, path in files]
     facts += [("train", shlex.join(map(str, train))), *_provenance(out / "record.json")]
-    if warning := store.other_realisation(run) if state in ("done", "trained") else None:
+    if older := store.older(run):
+        facts.append(("older code", older))
+    if warning := store.other_realisation(run) if state in ("done", "stale", "trained") else None:
         facts.append(("warning", warning))
     head = f"s{cell.seed}  {state}{f' ({detail})' if detail else ''}  {'  '.join([run, *values])}"
     return [head, *_aligned(facts)]

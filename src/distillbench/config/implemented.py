@@ -1,0 +1,152 @@
+"""Whether the code at hand does exactly what a specification says. Only training and predicting ask for that: what is
+finished is read whatever made it.
+"""
+
+import re
+
+import rfc8785
+
+from distillbench.config import components
+from distillbench.config.resolve import flatten, resolve
+from distillbench.config.specification import (
+    RUN_ID,
+    Specification,
+    build_specification,
+    evaluated,
+    flat,
+    is_seed,
+    without_neutral,
+)
+from distillbench.errors import UserError, one_of
+from distillbench.evaluation import CHECKPOINTS
+from distillbench.files import read_json
+
+FILE = {"id", "sha256", "specification", "source"}  # the keys of a specification's file
+SOURCE = {"file", "row", "notes", "method_file"}  # those of "source"
+
+
+def require_trainable(specification):
+    """Raise UserError, naming the first key, unless training does what the specification says, no more and no less.
+
+    The specification is taken back to the keys that a params file would hold; planning these with the code at hand
+    has to give the same specification.
+    """
+    data, run = specification.data, specification.id
+    try:
+        _require_names(run, data, ("dataset", "student", "method", "trainer"))
+        _require_source(run, data["method"])
+        if not is_seed(data["seed"]):
+            raise UserError(f"{run}: seed: {data['seed']!r} is not valid here, expected an integer from 0 on")
+        planned = _plan_again(specification)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{run}: the specification is incomplete or has another form ({error!r})") from None
+    _require_same(run, without_neutral(data), without_neutral(planned.data), "train")
+    _require_teacher(specification)
+
+
+def require_predictable(specification):
+    """Raise UserError unless predicting does what task, dataset, split, network and precision stand for."""
+    data, run = specification.data, specification.id
+    _require_names(run, data, ("dataset", "student"))
+    wanted = evaluated(data["dataset"]["name"], data["student"]["network"])
+    sides = (without_neutral(side) for side in (data, {**data, **wanted}))
+    _require_same(run, *({key: side[key] for key in wanted} for side in sides), "predict")
+    flatten({"SOLVER.PRECISION": data["precision"], "SOLVER.THREADS": data["threads"]}, run)
+
+
+def require_file(path):
+    """Raise UserError for keys in a specification's file that nobody reads, or an id that is not its own."""
+    content = read_json(path)
+    for keys, known, place in ((content, FILE, ""), (content.get("source") or {}, SOURCE, "source.")):
+        for key in keys:
+            if key not in known:
+                raise UserError(f"{path}: {place}{key}: {one_of(key, known, 'key')}")
+    if content.get("id") != (run := Specification(content["specification"]).id):
+        raise UserError(f"{path}: id: {content.get('id')!r}, but the specification is that of {run}")
+
+
+def older(specification):
+    """What of the code that a specification names is another version here: ["student 1 (now 2)", ...]."""
+    data, found = specification.data, []
+    declared = {part: known.get(name) for part, (name, known) in _named(data).items()}
+    declared["gradient_scaling"] = components.gradient_scaling() if data["gradient_scaling"] else None
+    for part, values in declared.items():
+        if values and data[part].get("version") != values["version"]:
+            found.append(f"{part} {data[part].get('version')} (now {values['version']})")
+    return found
+
+
+def _named(data):
+    """{part of a specification: (the component that it names, those that there are)}"""
+    return {
+        "dataset": (data["dataset"]["name"], components.datasets()),
+        "student": (data["student"]["network"], components.networks()),
+        "method": (data["method"]["name"], components.methods()),
+        "trainer": (data["trainer"]["name"], components.trainers()),
+    }
+
+
+def _require_names(run, data, parts):
+    for part in parts:
+        name, known = _named(data)[part]
+        if name not in known:
+            raise UserError(f"{run}: {part}: {one_of(name, known, 'name')}")
+
+
+def _require_source(run, method):
+    declared = components.methods()[method["name"]]
+    if declared.get("sha256") != method.get("source_sha256"):
+        where = declared.get("file", "the package")
+        raise UserError(f"{where}: {method['name']} is not as it was when {run} was planned; plan the suite again")
+
+
+def _plan_again(specification):
+    """The specification that planning would write now for what this one says."""
+    data = specification.data
+    method, trainer = data["method"]["name"], components.trainers()[data["trainer"]["name"]]
+    keys = {
+        "DATASET.TYPE": data["dataset"]["name"],
+        "DISTILLER.TYPE": method,
+        "DISTILLER.STUDENT": data["student"]["network"],
+        "SOLVER.TRAINER": trainer["name"],
+        "SOLVER.BATCH_SIZE": data["batch"]["size"],
+        "SOLVER.PRECISION": data["precision"],
+        "SOLVER.THREADS": data["threads"],
+        **{f"SOLVER.{key}": value for key, value in data["schedule"].items()},
+        **{f"{method}.{key}": value for key, value in specification.parameters("method").items()},
+        **{f"{trainer['node']}.{key}": value for key, value in specification.parameters("trainer").items()},
+    }
+    if data["gradient_scaling"]:
+        keys |= {f"GKD.{key}": value for key, value in specification.parameters("gradient_scaling").items()}
+    resolved = resolve((), flatten(keys, specification.id))
+    return build_specification(resolved.config, scaled=resolved.scaled, teacher=data["teacher"], seed=data["seed"])
+
+
+def _require_same(run, stated, here, what):
+    stated, here = flat(stated), flat(here)
+    for key in dict.fromkeys([*stated, *here]):
+        if key not in here:
+            raise UserError(f"{run}: {key}: {stated[key]!r} is not something that this code can {what}; plan again")
+        if key not in stated:
+            raise UserError(f"{run}: {key} is missing; this code would {what} with {here[key]!r}; plan again")
+        if rfc8785.dumps(stated[key]) != rfc8785.dumps(here[key]):
+            raise UserError(f"{run}: {key}: {stated[key]!r} is asked for, this code does {here[key]!r}; plan again")
+
+
+def _require_teacher(specification):
+    teacher, run = specification["teacher"], specification.id
+    needs = bool(components.methods()[specification["method"]["name"]]["needs"])
+    if needs != bool(teacher):
+        name = specification["method"]["name"]
+        raise UserError(f"{run}: teacher: {name} {'needs one' if needs else 'has no use for one'}; plan again")
+    if not teacher:
+        return
+    if teacher.get("kind") != "run":
+        kind = teacher.get("kind")
+        raise UserError(f"{run}: teacher.kind: {kind!r} cannot be loaded yet; only teachers that are runs")
+    if teacher.keys() != {"kind", "id", "checkpoint"} or teacher["checkpoint"] not in CHECKPOINTS:
+        raise UserError(
+            f"{run}: teacher: {teacher!r} is not valid here, expected kind, id and checkpoint (last or best)"
+        )
+    if not re.fullmatch(RUN_ID, str(teacher["id"])):
+        raise UserError(f"{run}: teacher.id: {teacher['id']!r} is not a run id")
