@@ -213,11 +213,16 @@ def test_read_only_files_are_replaced_and_the_cache_keeps_what_it_had(project):
     project.dvc("checkout", "--relink", "results/runs.dvc")
     (metrics, *_) = (project.path / "results/runs").rglob("metrics.json")
     assert project.call(*WITHOUT_POWER, "python", "-c", f"open({str(metrics)!r}, 'a')").returncode == 1
-    project.add("\n\n@metric\ndef error(logits, targets):\n    return 1.0\n", "src/distillbench/evaluation/metrics.py")
+    code, build = "src/distillbench/evaluation/metrics.py", (*WITHOUT_POWER, "snakemake", "--profile", "profiles/local")
+    build += ("--config", "suite=small")
+    project.add("\n\n@metric\ndef error(predictions):\n    return 1 / 0\n", code)
+    before, failed = contents(project, "results/runs"), project.call(*build)
+    assert failed.returncode == 1 and "PermissionError" not in failed.stderr
+    assert contents(project, "results/runs") == before
+    project.edit("1 / 0", "1.0", code)
     (student,) = (project.path / "results/runs").rglob("kd/s0-*")
     (student / "model.last.pt").unlink()
     shutil.rmtree(next(student.glob("eval/test-last-*")))
-    build = (*WITHOUT_POWER, "snakemake", "--profile", "profiles/local", "--config", "suite=small")
     assert len(jobs(succeeded(project.call(*build, "-n")))["metrics"]) == 2
     done = jobs(succeeded(project.call(*build)))
     assert len(done["metrics"]) == 2 and len(done["predict"]) == len(done["train"]) == 1

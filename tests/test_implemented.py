@@ -9,7 +9,7 @@ from stores import finish_all, new_project, runs
 
 from distillbench.cli import main
 from distillbench.config import components
-from distillbench.config.implemented import require_predictable, require_trainable
+from distillbench.config.implemented import older, require_predictable, require_trainable
 from distillbench.config.specification import Specification
 from distillbench.errors import UserError
 from distillbench.files import to_json
@@ -215,3 +215,17 @@ def test_a_raised_version_takes_no_finished_run_out_of_what_is_read(tmp_path, mo
     with pytest.raises(UserError, match=r"student.version: 1 is asked for, this code does 2"):
         require_trainable(Store().specification(run))
     assert json.loads((Store().run(run) / "spec.json").read_text())["specification"]["student"]["version"] == 1
+
+
+@pytest.mark.parametrize("momentum, version, other", [(0.4, 2, 1), (0.9, 1, 2)])
+def test_dot_is_trained_in_the_version_that_its_values_have(specify, momentum, version, other):
+    """Where DELTA is the whole momentum that is version 2, and a run of version 1 is older."""
+    keys = {"DISTILLER.TYPE": "KD", "SOLVER.TRAINER": "dot", "SOLVER.MOMENTUM": momentum}
+    keys["SOLVER.DOT.DELTA"] = 0.4 if version == 2 else 0.05
+    specification = specify(teacher=TEACHER, **keys)
+    require_trainable(specification)
+    assert specification["trainer"]["version"] == version and not older(specification)
+    wrong = changed(specification.data, "trainer.version", other)
+    with pytest.raises(UserError, match=rf"trainer.version: {other} is asked for, this code does {version}"):
+        require_trainable(wrong)
+    assert older(wrong) == [f"trainer {other} (now {version})"]

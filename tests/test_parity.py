@@ -1,5 +1,6 @@
 """This code gives the official code's numbers."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -43,3 +44,208 @@ def test_what_is_not_covered_is_said(tmp_path, capsys):
 def test_a_missing_folder_is_one_line(tmp_path, capsys):
     assert main(["parity", str(tmp_path / "absent")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+# Files that are something else
+
+
+def sample(folder, case="losses/KD/random10", /, **changes):
+    """A copy of one case; changes go into its description. Returns the description's path."""
+    path = folder / f"{case}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for source in OWN_COPY.glob(f"{case}.*"):
+        shutil.copy(source, path.parent)
+    if changes:
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return path
+
+
+def with_arrays(change):
+    def damage(path):
+        with np.load(path.with_suffix(".npz")) as archive:
+            arrays = dict(archive)
+        change(arrays)
+        np.savez(path.with_suffix(".npz"), **arrays)
+
+    return damage
+
+
+def with_text(change):
+    return lambda path: path.write_bytes(change(path.read_bytes()))
+
+
+def described(change):
+    def edit(text):
+        description = json.loads(text)
+        change(description)
+        return json.dumps(description).encode()
+
+    return with_text(edit)
+
+
+def replaced_by_folder(path):
+    path.unlink()
+    (path / "within").mkdir(parents=True)
+
+
+def linked_to_itself(path):
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+GRADIENT = "grad.kd.logits_student"
+DAMAGES = {
+    "an empty file": (with_text(lambda text: b""), "not readable as JSON"),
+    "a truncated description": (with_text(lambda text: text[:200]), "not readable as JSON"),
+    "bytes that are no text": (with_text(lambda text: b"\xff\xfe" + text), "not readable as JSON"),
+    "brackets without end": (with_text(lambda text: b"[" * 100_000), "RecursionError"),
+    "a list": (with_text(lambda text: b"[1, 2]"), "holds a list"),
+    "a number": (with_text(lambda text: b"1"), "holds a int"),
+    "another project's file": (with_text(lambda text: b'{"name": "x"}'), "has no 'dtype'"),
+    "no hyperparameters": (described(lambda d: d.pop("hyperparameters")), "has no 'hyperparameters'"),
+    "a list of hyperparameters": (described(lambda d: d.update(hyperparameters=[4])), "not a case of this format"),
+    "text for epochs": (described(lambda d: d.update(epochs="all")), "has no 'out.loss_"),
+    "no arrays": (lambda path: path.with_suffix(".npz").unlink(), "its arrays are missing, batch1.npz"),
+    "empty arrays": (lambda path: path.with_suffix(".npz").write_bytes(b""), "batch1.npz is not readable"),
+    "truncated arrays": (
+        lambda path: os.truncate(path.with_suffix(".npz"), 700),
+        "batch1.npz is not readable",
+    ),
+    "pickled arrays": (with_arrays(lambda a: a.update({GRADIENT: np.array([{}])})), "batch1.npz is not readable"),
+    "arrays of text": (with_arrays(lambda a: a.update(more=np.array(["a"]))), "batch1.npz: more holds <U1"),
+    "an array less": (with_arrays(lambda a: a.pop(GRADIENT)), f"has no '{GRADIENT}'"),
+    "another shape": (with_arrays(lambda a: a.update({GRADIENT: a[GRADIENT][:, 1:]})), f"{GRADIENT} is float64 [1, "),
+    "another type": (
+        with_arrays(lambda a: a.update({GRADIENT: a[GRADIENT].astype("float32")})),
+        f"{GRADIENT} is float32",
+    ),
+    "NaN that nothing states": (with_arrays(lambda a: a[GRADIENT].fill(np.nan)), "not finite"),
+    "a folder": (replaced_by_folder, "is no plain file"),
+    "a link to itself": (linked_to_itself, "is no plain file"),
+}
+
+
+@pytest.mark.parametrize("damage, says", DAMAGES.values(), ids=DAMAGES)
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_compared(tmp_path, capsys, damage, says):
+    sample(tmp_path, "losses/KD/random10"), sample(tmp_path, "losses/GradientKD/batch1")
+    damage(sample(tmp_path, "losses/KD/batch1"))
+    assert main(["parity", str(tmp_path)]) == 1
+    output = capsys.readouterr()
+    (line,) = [line for line in output.out.splitlines() if line.startswith("UNREADABLE")]
+    assert line.startswith("UNREADABLE losses/KD/batch1.json: ") and says in line
+    assert output.out.splitlines()[-1].startswith("2 agree, 0 differ, 0 not covered yet")
+    assert output.out.endswith(", 1 unreadable\n") and not output.err
+
+
+PARTS = {
+    "losses_integration/resnet8__resnet20/KD": ["student", "teacher_fill", "image", "epochs"],
+    "models/cifar__resnet8.parity": ["name", "fill", "train", "eval"],
+    "models/cifar__resnet8.structure": ["state_dict", "num_classes", "feats_shapes"],
+    "optim/given_partial": ["optimizer", "dtype", "hyperparameters"],
+    "optim/lr_schedule_cifar_lr0.05": ["epochs", "lr", "lr_per_epoch"],
+}
+
+
+@pytest.mark.parametrize("value", ["absent", None, [], "x"], ids=str)
+@pytest.mark.parametrize("name, key", [(name, key) for name, keys in PARTS.items() for key in keys])
+def test_a_description_without_what_its_part_needs_agrees_with_nothing(tmp_path, capsys, name, key, value):
+    path = sample(tmp_path, name, **{key: value})
+    if value == "absent":
+        described(lambda d: d.pop(key))(path)
+    assert main(["parity", str(tmp_path)]) == 1
+    output = capsys.readouterr()
+    assert output.out.count(f"{name}.json") == 1 and "0 agree" in output.out and not output.err
+
+
+def test_half_of_a_trajectory_is_incomplete(tmp_path, capsys):
+    path = sample(tmp_path, "optim/given_partial")
+    with_arrays(lambda a: a.update({name: array[:6] for name, array in a.items()}))(path)
+    assert main(["parity", str(tmp_path)]) == 1
+    assert "UNREADABLE optim/given_partial.json" in capsys.readouterr().out
+
+
+def test_arrays_without_a_description_are_named(tmp_path, capsys):
+    sample(tmp_path), sample(tmp_path, "losses/KD/batch1").unlink()
+    assert main(["parity", str(tmp_path)]) == 1
+    assert "UNREADABLE losses/KD/batch1.npz: has no .json beside it" in capsys.readouterr().out
+
+
+def test_damage_is_named_in_what_is_not_covered_too(tmp_path, capsys):
+    sample(tmp_path), sample(tmp_path, "losses/KD/batch1")
+    (tmp_path / "losses/KD/batch1.npz").write_bytes(b"PK")
+    shutil.move(tmp_path / "losses/KD/batch1.json", tmp_path / "losses/NOVEL.json")
+    shutil.move(tmp_path / "losses/KD/batch1.npz", tmp_path / "losses/NOVEL.npz")
+    assert main(["parity", str(tmp_path)]) == 1
+    assert "UNREADABLE losses/NOVEL.json: NOVEL.npz is not readable" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_a_link_is_compared_and_a_circle_ends(tmp_path, capsys):
+    sample(tmp_path / "there")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/losses").symlink_to(tmp_path / "there/losses")
+    (tmp_path / "there/losses/again").symlink_to(tmp_path / "there/losses")
+    assert main(["parity", str(tmp_path / "here")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 agree, 0 differ, 0 not covered")
+
+
+def test_a_record_of_the_official_codes_error_is_nothing_to_compare(tmp_path, capsys):
+    sample(tmp_path)
+    path = tmp_path / "losses_integration/resnet8__vgg8/KD.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"method": "KD", "student": "resnet8", "error": "AttributeError: no such\nlayer"}))
+    assert main(["parity", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert (
+        "nothing to compare losses_integration/resnet8__vgg8/KD.json: the official code failed (error: Attrib" in output
+    )
+    assert "1 agree, 0 differ, 0 not covered yet, 1 with nothing to compare, 0 unreadable" in output
+
+
+def test_overflow_that_a_case_states_is_no_difference(tmp_path, capsys):
+    path = sample(tmp_path, notes="the official loss overflows: inf and NaN")
+    with_arrays(lambda a: a[GRADIENT].fill(np.nan))(path)
+    assert main(["parity", str(tmp_path)]) == 0
+
+
+HYPERPARAMETERS = {"lr": 0.05, "momentum": 0.9, "delta": 0.075, "weight_decay": 0.0005}
+UNREACHABLE = {
+    "dampening": ("optim/given_partial", HYPERPARAMETERS | {"dampening": 0.1}, "dampening"),
+    "nesterov": ("optim/given_partial", HYPERPARAMETERS | {"nesterov": True}, "nesterov"),
+    "two momenta": ("optim/given_partial", HYPERPARAMETERS | {"momentum_kd": 0.99}, "momentum_kd"),
+    "a momentum of 1": ("optim/given_partial", HYPERPARAMETERS | {"momentum": 1.0}, "SOLVER.DOT.DELTA"),
+    "no key of the method": ("losses/KD/random10", {"TEMPERATURE": 4, "LOGIT_STAND": True}, "KD.LOGIT_STAND"),
+    "no node of the method": ("losses/KD/random10", {"EXPERIMENT": {"LOGIT_STAND": True}}, "KD.EXPERIMENT"),
+    "a temperature of 0": ("losses/DKD/random10", {"T": 0}, "DKD.T"),
+}
+
+
+@pytest.mark.parametrize("name, hyperparameters, says", UNREACHABLE.values(), ids=UNREACHABLE)
+def test_a_setting_that_no_configuration_can_reach_is_not_covered(tmp_path, capsys, name, hyperparameters, says):
+    sample(tmp_path, "losses/KD/batch1")
+    sample(tmp_path, name, hyperparameters=hyperparameters)
+    assert main(["parity", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert "1 agree, 0 differ, 1 not covered yet" in output
+    (line,) = [line for line in output.splitlines() if line.startswith(f"not covered yet {name}.json: setting ")]
+    assert says in line
+
+
+@pytest.mark.parametrize("more", [{"warmup_epochs": 20}, {"schedule": "cosine"}, {"lr_cos": True}], ids=str)
+def test_a_schedule_that_no_configuration_can_reach_is_not_covered(tmp_path, capsys, more):
+    sample(tmp_path), sample(tmp_path, "optim/lr_schedule_cifar_lr0.05", **more)
+    assert main(["parity", str(tmp_path)]) == 0
+    assert f"setting {next(iter(more))}" in capsys.readouterr().out
+
+
+def test_a_setting_that_changes_nothing_is_covered(tmp_path, capsys):
+    unused = {"dampening": 0, "nesterov": False, "maximize": None}
+    sample(tmp_path, "optim/given_partial", hyperparameters=HYPERPARAMETERS | unused)
+    assert main(["parity", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("case", ["given_momentum_is_delta_partial", "given_partial"])
+def test_a_buffer_that_the_official_code_has_not_is_a_difference(tmp_path, capsys, case):
+    path = sample(tmp_path, f"optim/{case}")
+    with_arrays(lambda a: np.logical_not(a["has_momentum_buffer.b1"], out=a["has_momentum_buffer.b1"]))(path)
+    assert main(["parity", str(tmp_path)]) == 1
+    assert f"DIFFERS  optim/{case}.json: momentum_buffer.b1[1]: " in capsys.readouterr().out

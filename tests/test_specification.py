@@ -280,6 +280,13 @@ def test_declared_trainer_is_the_implemented_one(name):
     trainer = import_module(f"distillbench.engine.trainers.{declared['module']}").Trainer
     check_declared(declared, trainer)
     assert declared["keys"] == getattr(trainer, "keys", {}) and declared["node"] == getattr(trainer, "node", None)
+    assert declared["version_without_margin"] == getattr(trainer, "version_without_margin", None)
+
+
+@pytest.mark.parametrize("momentum, delta, version", [(0.4, 0.4, 2), (0, 0, 2), (0.4, 0.3999, 1), (0.9, 0.075, 1)])
+def test_dot_that_leaves_the_task_no_momentum_is_another_version(tmp_path, momentum, delta, version):
+    keys = {**KD, "SOLVER.TRAINER": "dot", "SOLVER.MOMENTUM": momentum, "SOLVER.DOT.DELTA": delta}
+    assert specification(tmp_path, keys)["trainer"]["version"] == version
 
 
 def test_declared_gradient_scaling_is_the_implemented_one():

@@ -32,7 +32,11 @@ def subjects():
         found[f"dataset {name} v{declared['version']}"] = {"DATASET.TYPE": name}
     for name, declared in components.trainers().items():
         method = "KD" if declared["two_losses"] else "NONE"
-        found[f"trainer {name} v{declared['version']}"] = {"DISTILLER.TYPE": method, "SOLVER.TRAINER": name}
+        keys = {"DISTILLER.TYPE": method, "SOLVER.TRAINER": name}
+        found[f"trainer {name} v{declared['version']}"] = keys
+        if declared["version_without_margin"]:
+            spent = {"SOLVER.MOMENTUM": 0.4, f"{declared['node']}.{declared['margin']}": 0.4}
+            found[f"trainer {name} v{declared['version_without_margin']}"] = {**keys, **spent}
     for name, declared in components.methods().items():
         found[f"method {name} v{declared['version']}"] = {"DISTILLER.TYPE": name}
     for name, declared in components.networks().items():  # the first, which is the smallest, of a family

@@ -6,9 +6,10 @@ import re
 import shutil
 import sys
 
+import numpy as np
 import pytest
 import yaml
-from project import ROOT, SMALL, Project, new_project, succeeded
+from project import ROOT, SMALL, Project, jobs, new_project, succeeded
 
 REPORTS = [f"tables/main.{ending}" for ending in ("csv", "json", "md", "tex")]
 REPORTS += [f"figures/accuracy.{ending}" for ending in ("pdf", "png")]
@@ -120,6 +121,51 @@ def test_a_new_metric_trains_and_predicts_nothing(project):
     assert "error" in {row["metric"] for row in project.rows("results/suites/small/metrics.csv")}
 
 
+def contents(project):
+    return {path: content for path, (content, _) in project.files("results/runs").items()}
+
+
+def test_training_again_trains_the_teacher_first_and_keeps_the_old_runs_until_then(project):
+    assert "train" not in project.plan()
+    planned = jobs(succeeded(project.snakemake("-n", "-R", "train", "--config", "suite=small")))
+    assert len(planned["train"]) == len(planned["predict"]) == len(planned["metrics"]) == 5 and planned["report"]
+    kept = contents(project)
+    data = project.path / "results/data/digits.npz"
+    content = data.read_bytes()
+    data.write_bytes(b"damaged")
+    part = ("--config", "suite=small", "only=KD/*/s0")
+    assert project.snakemake("-R", "train", *part).returncode == 1
+    assert contents(project) == kept, "a failed one replaces nothing"
+    data.write_bytes(content)
+    before = project.trained()
+    done = jobs(succeeded(project.snakemake("-R", "train", *part)))
+    after = project.trained()
+    changed = {run for run in after if before[run] != after[run]}
+    assert names(project, changed) == {("Teacher", 0), ("KD", 0)} == names(project, done["metrics"])
+    teacher, student = sorted(changed, key=lambda run: project.index()[run], reverse=True)
+    assert after[teacher] < after[student]
+    assert not {"train", "predict", "metrics"} & set(project.plan())
+
+
+def test_what_was_made_of_other_weights_is_renewed_whatever_its_time(project):
+    run = next(run for run, (row, _) in project.index().items() if row == "Teacher")
+    (path,) = (project.path / "results/runs" / run).glob("eval/test-last-*/predictions.npz")
+    with np.load(path) as archive:
+        content = {**archive, "weights_sha256": "0" * 64}
+    np.savez(path, **content)
+    for file in (project.path / "results/runs").rglob("*.*"):
+        os.utime(file, (1_000_000_000, 1_000_000_000 + (file == path)))
+    planned = project.plan()
+    assert names(project, planned["predict"]) == {("Teacher", 0)} and "train" not in planned
+    assert names(project, planned["metrics"]) == {("Teacher", 0), ("KD", 0), ("KD", 1)}
+    assert planned["tables"] == planned["report"] == {"small"}
+    for weights in (project.path / "results/runs" / run).glob("model.*.pt"):
+        weights.unlink()
+    assert not {"train", "predict"} & set(project.plan()), "nothing can renew it"
+    status = succeeded(project.call(sys.executable, "-m", "distillbench", "status", "small"))
+    assert f"stale    {run}: predictions of other weights" in status
+
+
 @pytest.mark.parametrize("file", ["tables.py", "matplotlibrc"])
 def test_edited_code_of_the_tables_rebuilds_them_and_trains_nothing(project, file):
     project.add("# edited\n", f"src/distillbench/reporting/{file}")
@@ -177,6 +223,32 @@ def test_a_failed_run_stops_no_other_and_shows_in_its_cell(project):
     assert ">BAD<" not in (project.path / "reports/small/index.html").read_text(), "the complete page stays"
 
 
+@pytest.mark.parametrize("config", [["suite=small"], ["suite=small", "only=KD"]], ids=" ".join)
+def test_no_rule_makes_files_of_another_suite_or_of_a_part(fresh, config):
+    """Also where the line that says so does not know the target."""
+    fresh.edit("require_whole_suite(sys.argv[1:])", "pass", "workflow/rules/common.smk")
+    suite = "small" if len(config) > 1 else "demo"
+    for name in (
+        f"reports/{suite}/tables/main.md",
+        f"results/suites/{suite}/metrics.csv",
+        f"reports/{suite}/index.html",
+    ):
+        result = fresh.snakemake("-n", "--config", *config, "--", name)
+        assert result.returncode == 1 and f"No rule to produce {name}" in result.stdout + result.stderr
+
+
+def test_the_workflow_leaves_what_is_not_its_own_in_its_folders(project):
+    mine = ["paper/mine.tex", "figures/scale.pdf", "tables/partial-mine.md", "mine.md"]
+    for name in mine:
+        (project.path / "reports/small" / name).write_text("mine")
+    (project.path / "reports/small/paper/main.tex").write_text("edited")
+    project.add("\n", "src/distillbench/reporting/paper.py")
+    (project.path / "reports/small/tables/main.csv").unlink()
+    assert project.build()["report"] == {"small"}
+    assert {(project.path / "reports/small" / name).read_text() for name in mine} == {"mine"}
+    assert "tabular" in (project.path / "reports/small/paper/main.tex").read_text()
+
+
 def test_only_trains_a_part_with_the_teacher_that_it_needs(fresh):
     planned = fresh.plan("suite=small", "only=KD/*/s1")
     assert names(fresh, planned["train"]) == {("Teacher", 0), ("KD", 1)}
@@ -187,6 +259,11 @@ def test_only_trains_a_part_with_the_teacher_that_it_needs(fresh):
 @pytest.mark.parametrize(
     "config, yaml, says",
     [
+        (["suite=small", "--", "reports/demo/tables/main.md"], "", "--config suite=demo"),
+        (["suite=small", "--", "./results/suites/demo/metrics.csv"], "", "--config suite=demo"),
+        (["suite=demo", "--", "reports/small/index.html"], "", "--config suite=small"),
+        (["suite=small", "only=KD", "--", "reports/small/figures/curves.pdf"], "", "leave out only=KD"),
+        (["suite=small", "only=KD", "--", "reports/small/paper/main.tex"], "", "leave out only=KD"),
         (["suite=smal"], "", "small"),
         (["suite=7"], "", "suite=7"),
         (["suite=small", "only=2019"], "", "only=2019"),
@@ -194,7 +271,10 @@ def test_only_trains_a_part_with_the_teacher_that_it_needs(fresh):
         (["suit=small"], "", "suit"),
         (["suite=small"], "  KD2: {like: KD, KD.TEMPERATUR: 2}\n", "TEMPERATURE"),
     ],
-    ids=["suite", "a number", "only a number", "only", "config key", "key in params"],
+    ids=[
+        *("another suite's table", "its metrics", "its page", "a part's figure", "a part's paper", "suite"),
+        *("a number", "only a number", "only", "config key", "key in params"),
+    ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(fresh, config, yaml, says):
     fresh.add(yaml)

@@ -53,10 +53,13 @@ def export_suite(suite, store, out, weights=True, root="."):
     """Write the finished runs of a suite to an archive; returns ([runs], [lines on what is left out]).
 
     suite: `Suite`; out: FILE.tar, FILE.tar.gz or FILE.tgz; weights: False leaves model.*.pt out.
-    Raises UserError if no run is finished or a file of a run is not what its name says.
+    Raises UserError if no run is finished, a file of a run is not what its name says, or something else than an
+    archive of this suite has the name `out`.
     """
     if not str(out).endswith(ENDINGS):
         raise UserError(f"--out {out}: an archive's name ends with {', '.join(ENDINGS)}")
+    if os.path.lexists(out) and _exported_suite(out) != suite.name:
+        raise UserError(f"--out {out}: is no archive of suite {suite.name}; move it away or choose another name")
     params = Path(root) / suite.source
     files, runs, notes = {f"params/{params.name}": params}, {}, []
     for run in suite.runs:
@@ -81,6 +84,17 @@ def export_suite(suite, store, out, weights=True, root="."):
     manifest["files"] = {name: {"sha256": sha256_of(p), "size": p.stat().st_size} for name, p in files.items()}
     _write_archive(Path(out), to_json(manifest).encode(), files)
     return list(runs), notes
+
+
+def _exported_suite(path):
+    """The suite that a file is an archive of, or None."""
+    try:
+        with tarfile.open(path) as archive:
+            first = archive.next()
+            mine = first.name == MANIFEST and first.size <= MAX_MANIFEST
+            return json.loads(archive.extractfile(first).read())["suite"] if mine else None
+    except Exception:  # it may be anything
+        return None
 
 
 def _write_archive(out, manifest, files):

@@ -256,11 +256,13 @@ def train(spec, out, work, device, save_seconds, log, again):
     from distillbench.config.specification import read_specification
     from distillbench.files import read_json
     from distillbench.loggers import open_loggers, require
-    from distillbench.store import Store
+    from distillbench.store import Store, require_own
 
     specification, source = read_specification(spec), read_json(spec).get("source")
     require_file(spec)
     work, store, name = work or f"{out.rstrip('/')}.work", Store(), specification["dataset"]["name"]
+    if os.path.abspath(out) != os.path.abspath(store.run(specification.id)):
+        require_own(out, specification, work)
     print(f"{specification.id} -> {out}", flush=True)
     with claim(work, report=_say):  # now: whatever fails from here on leaves its reason
         from distillbench import data as datasets
@@ -328,6 +330,7 @@ def tables(suite, out, partial):
     Complete tables are read from results/suites/SUITE, as the workflow collected it.
     """
     from distillbench.files import write_atomically
+    from distillbench.output import output
     from distillbench.reporting import details
     from distillbench.reporting.results import read_results
     from distillbench.reporting.tables import FORMATS
@@ -337,42 +340,31 @@ def tables(suite, out, partial):
         print(FORMATS["md"](results.table))
         print(f"Files: reports/{suite}/ (page, tables, figures, paper), results/runs/ (runs), results/suites/{suite}/")
         return
-    out, prefix = Path(out), "partial-" if partial else ""
-    for ending, write in FORMATS.items():
-        write_atomically(out / f"{prefix}main.{ending}", write(results.table))
-    for ending, write in details.FORMATS.items():
-        write_atomically(out / f"{prefix}details.{ending}", write(suite, results.details))
-    if not partial:
-        _remove_partial(out)
-
-
-def _remove_partial(folder):
-    """What a failed attempt left is out of date once the complete files are there."""
-    for path in folder.glob("partial-*.*"):
-        path.unlink()
+    prefix = "partial-" if partial else ""
+    with output(out, f"tables {suite}", f"reports/{suite}/tables", partial) as folder:
+        for ending, write in FORMATS.items():
+            write_atomically(folder / f"{prefix}main.{ending}", write(results.table))
+        for ending, write in details.FORMATS.items():
+            write_atomically(folder / f"{prefix}details.{ending}", write(suite, results.details))
 
 
 def figures(suite, out, partial):
     """Draw a suite's figures as PDF and PNG; docs/reading.md says how to read each."""
+    from distillbench.output import output
     from distillbench.planning import plan_suite
     from distillbench.reporting.figures import FIGURES, save
     from distillbench.reporting.index import figure_names
     from distillbench.reporting.results import read_results
 
-    results, names = read_results(suite, partial), figure_names(plan_suite(suite, write=False))
-    out, boxes = Path(out or f"reports/{suite}/figures"), set()
-    for name, draw in FIGURES.items():
-        for ending in ("pdf", "png"):
-            path = out / f"{'partial-' if partial else ''}{name}.{ending}"
-            if name in names:
-                boxes |= save(draw(results), path)
-            else:
-                path.unlink(missing_ok=True)  # of an earlier state of the suite; the page shows what is there
+    results, prefix = read_results(suite, partial), "partial-" if partial else ""
+    default, boxes = f"reports/{suite}/figures", set()
+    with output(out or default, f"figures {suite}", default, partial) as folder:
+        for name in figure_names(plan_suite(suite, write=False)):
+            for ending in ("pdf", "png"):
+                boxes |= save(FIGURES[name](results), folder / f"{prefix}{name}.{ending}")
     if boxes:
         characters = "".join(sorted(boxes))
         print(f"note: boxes in the figures, as no font here has {characters}; install one, say Noto", file=sys.stderr)
-    if not partial:
-        _remove_partial(out)
 
 
 def report(suite, out, partial):
@@ -381,31 +373,30 @@ def report(suite, out, partial):
     They show the tables and figures of reports/SUITE. With --partial: partial.html and partial-paper/, which the next
     complete report removes.
     """
-    import shutil
-
     from distillbench.config.suite import load_suite
     from distillbench.files import write_atomically
+    from distillbench.output import output
     from distillbench.reporting.page import render_page
     from distillbench.reporting.paper import write_paper
     from distillbench.reporting.results import read_results
 
     load_suite(suite)  # for the references in a user's own method files
-    results, folder = read_results(suite, partial), Path(f"reports/{suite}")
+    results, shown = read_results(suite, partial), f"reports/{suite}"
     if partial:
-        tables(suite, folder / "tables", partial)
+        tables(suite, f"{shown}/tables", partial)
         figures(suite, None, partial)
-    out, about = Path(out or folder), (results.index, results.store, folder)
-    write_atomically(out / ("partial.html" if partial else "index.html"), render_page(results.table, *about, partial))
-    for name in ("partial-paper",) if partial else ("paper", "partial-paper"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    write_paper(results.table, results.details, *about, out / ("partial-paper" if partial else "paper"), partial)
-    if not partial:
-        (out / "partial.html").unlink(missing_ok=True)
+    about = results.index, results.store, shown
+    with output(out or shown, f"report {suite}", shown, partial) as folder:
+        page = render_page(results.table, *about, partial)
+        write_atomically(folder / ("partial.html" if partial else "index.html"), page)
+        paper = folder / ("partial-paper" if partial else "paper")
+        write_paper(results.table, results.details, *about, paper, partial)
 
 
 def collect(suite, out):
-    """Write the long-form metrics of all runs of a suite, and what each run took."""
+    """Write the long-form metrics of all runs of a suite, and what each run took; all of them have to be evaluated."""
     from distillbench.files import write_atomically
+    from distillbench.output import output
     from distillbench.reporting import collect
     from distillbench.reporting.index import index_path
     from distillbench.store import Store
@@ -416,8 +407,11 @@ def collect(suite, out):
         warning = store.other_realisation(run)
         if warning:
             print(f"warning: {warning}", file=sys.stderr)
-    for path, frame in zip(collect.files(Path(out)), collect.collect(index, store), strict=True):
-        write_atomically(path, frame.to_csv(index=False, lineterminator="\n"))
+    frames = collect.collect(index, store)
+    collect.require_complete(suite, index, frames[0])
+    with output(out, f"collect {suite}", index_path(suite).parent) as folder:
+        for path, frame in zip(collect.files(folder), frames, strict=True):
+            write_atomically(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
 def status(suite):
@@ -583,9 +577,11 @@ def check(file):
 def data(name, out):
     """Make a dataset's file and check it against the declared digest."""
     from distillbench.config import components
-    from distillbench.data import data_path, prepare
+    from distillbench.data import data_path, load, prepare
     from distillbench.errors import one_of
 
     if name not in components.datasets():
         raise UserError(one_of(name, components.datasets(), "dataset"))
+    if out and os.path.lexists(out) and os.path.abspath(out) != os.path.abspath(data_path(name)):
+        load(name, out)  # raises where something else is in the way
     prepare(name, out or data_path(name))

@@ -5,6 +5,9 @@ models/DICT__NAME and optim/CASE, each case a JSON description with arrays besid
 |a - b| <= atol + rtol * max|b| over an array; the tolerances below are those stated with the vectors.
 """
 
+import json
+import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from distillbench.config import components
 from distillbench.config.resolve import flatten, resolve
 from distillbench.config.specification import build_specification
 from distillbench.engine.run import learning_rate
-from distillbench.engine.trainers import base, dot
+from distillbench.engine.trainers import build_trainer
 from distillbench.errors import UserError
 from distillbench.files import read_json
 from distillbench.methods import build_method
@@ -41,6 +44,9 @@ METHODS = {
 }
 
 
+PARTS = ("losses", "losses_integration", "models", "optim")
+
+
 class Mismatch(Exception):
     """A value that is not the reference's."""
 
@@ -49,69 +55,191 @@ class NotCovered(Exception):
     """A case that this version has no counterpart for."""
 
 
+class NothingToCompare(Exception):
+    """A record that the official code failed, which has no numbers."""
+
+
+class Unreadable(Exception):
+    """A file that is damaged, incomplete or something else than a case."""
+
+
 def check_folder(folder):
-    """Check every case of a folder and print a line each; returns 1 if any differs or nothing was compared, else 0."""
+    """Check every case of a folder and print a line each, whatever the files hold.
+
+    Returns 0, or 1 if any differs or is unreadable, or if nothing was compared.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected reference vectors (losses/, models/, optim/, ...)")
     counts, uncovered = Counter(), Counter()
-    for path in sorted(folder.rglob("*.json")):
+    for path, problem in files(folder):
         relative = path.relative_to(folder)
-        try:
-            number = check_case(path, relative)
-        except NotCovered as reason:
-            uncovered[str(reason)] += 1
-        except Mismatch as error:
-            counts["differ"] += 1
-            print(f"DIFFERS  {relative}: {error}")
-        else:
-            counts["agree"] += 1
-            print(f"agrees   {relative} ({number} arrays)")
+        outcome, detail = ("UNREADABLE", problem) if problem else check_file(path, relative)
+        counts[outcome] += 1
+        if outcome == "not covered yet":
+            uncovered[detail] += 1
+        print(f"{outcome:8} {relative}" + (f" ({detail})" if outcome == "agrees" else f": {detail}"))
     for what, number in sorted(uncovered.items()):
         print(f"not covered yet: {what} ({number} file{'s' if number > 1 else ''})")
-    print(f"{counts['agree']} agree, {counts['differ']} differ, {sum(uncovered.values())} not covered yet")
-    return 0 if counts["agree"] and not counts["differ"] else 1
+    agree, bad = counts["agrees"], counts["DIFFERS"] + counts["UNREADABLE"]
+    print(
+        f"{agree} agree, {counts['DIFFERS']} differ, {counts['not covered yet']} not covered yet,"
+        f" {counts['nothing to compare']} with nothing to compare, {counts['UNREADABLE']} unreadable"
+    )
+    return 0 if agree and not bad else 1
 
 
-def check_case(path, relative):
-    """Compare one case; returns the number of arrays compared. Raises Mismatch or NotCovered."""
-    part = relative.parts[0]
-    if path.name == "INDEX.json":
+def files(folder):
+    """[(path, problem or "")] of the descriptions below a folder, arrays without one and folders that are closed."""
+    found, seen = [], set()
+
+    def unreadable(error):
+        found.append((Path(error.filename), f"cannot be listed ({error.strerror})"))
+
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        seen.add(os.path.realpath(place))
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(place, name)) not in seen]
+        found += [(Path(place, name), "") for name in (*names, *folders) if name.endswith(".json")]
+        described = {name.removesuffix(".json") for name in (*names, *folders)}
+        lone = [name for name in names if name.endswith(".npz") and name.removesuffix(".npz") not in described]
+        found += [(Path(place, name), "has no .json beside it") for name in lone]
+    return sorted(found)
+
+
+def check_file(path, relative):
+    """(outcome, detail) of one file."""
+    try:
+        number = check_case(relative, *read_case(path))
+        if not number:
+            raise Unreadable("holds nothing to compare")
+        return "agrees", f"{number} arrays"
+    except Mismatch as error:
+        return "DIFFERS", str(error)
+    except NotCovered as reason:
+        return "not covered yet", str(reason)
+    except NothingToCompare as reason:
+        return "nothing to compare", str(reason)
+    except Unreadable as error:
+        return "UNREADABLE", str(error)
+    except KeyError as error:
+        return "UNREADABLE", f"has no {error}"
+    except Exception as error:  # what a file holds must not keep the others from being compared
+        return "UNREADABLE", f"not a case of this format ({type(error).__name__}: {first_line(error)})"
+
+
+def read_case(path):
+    """(description, arrays by name) of a case; what the description states of its arrays is true."""
+    if not path.is_file():
+        raise Unreadable("is no plain file")
+    try:
+        description = read_json(path)
+    except UserError as error:
+        raise Unreadable(first_line(error).removeprefix(f"{path}: ").removesuffix("; restore or remove it")) from None
+    beside = path.with_name(path.name.removesuffix(".json") + ".npz")
+    arrays = load_arrays(beside) if os.path.lexists(beside) else None
+    if not isinstance(description, dict):
+        return description, arrays or {}
+    if arrays is None:
+        for key, value in description.items():
+            if value and re.search("error|exception|raise|fail", key, re.IGNORECASE):
+                raise NothingToCompare(f"the official code failed ({key}: {first_line(value)})")
+        if description.get("npz"):
+            raise Unreadable(f"its arrays are missing, {beside.name}")
+    stated = description.get("arrays")
+    for name, entry in stated.items() if isinstance(stated, dict) else ():
+        array = (arrays or {})[name]
+        if [list(array.shape), str(array.dtype)] != [entry["shape"], entry["dtype"]]:
+            raise Unreadable(f"{name} is {array.dtype} {list(array.shape)}, stated {entry['dtype']} {entry['shape']}")
+    return description, arrays or {}
+
+
+def load_arrays(path):
+    """{name: array} of an .npz file of numbers."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+    except Exception as error:  # a damaged zip raises half a dozen types
+        raise Unreadable(f"{path.name} is not readable ({first_line(error) or type(error).__name__})") from None
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise Unreadable(f"{path.name}: {name} holds {array.dtype}, no numbers")
+    return arrays
+
+
+def first_line(text):
+    return next(iter(str(text).splitlines()), "")
+
+
+def check_case(relative, description, arrays):
+    """Compare one case; returns the number of arrays compared. Raises Mismatch, NotCovered or, as anything, Unreadable.
+
+    relative: path of its description; description, arrays: its contents, as of `read_case`.
+    """
+    part, place, name = relative.parts[0], relative.parts[1:-1], relative.name
+    if name.startswith("INDEX"):
         raise NotCovered("the indexes, which hold no numbers")
-    if part == "losses" and len(relative.parts) == 3:
-        return check_loss(path, relative.parts[1])
-    if part == "losses_integration" and len(relative.parts) == 3:
-        return check_integration(path)
-    if part == "models" and path.name.endswith(".structure.json"):
-        return check_structure(read_json(path))
-    if part == "models" and path.name.endswith(".parity.json"):
-        return check_model(path)
-    if part == "optim" and path.name.startswith("lr_schedule"):
-        return check_schedule(read_json(path))
-    if part == "optim":
-        return check_trainer(path)
-    raise NotCovered(part if len(relative.parts) > 1 else relative.name)
+    if part in PARTS and not isinstance(description, dict):
+        raise Unreadable(f"holds a {type(description).__name__}, expected an object with named entries")
+    if part == "losses" and len(place) == 1:
+        return check_loss(description, arrays, place[0])
+    if part == "losses_integration" and len(place) == 1:
+        return check_integration(description, arrays, relative.stem)
+    if part == "models" and not place and name.endswith(".structure.json"):
+        return check_structure(description)
+    if part == "models" and not place and name.endswith(".parity.json"):
+        return check_model(description, arrays)
+    if part == "optim" and not place and name.startswith("lr_schedule"):
+        return check_schedule(description)
+    if part == "optim" and not place:
+        return check_trainer(description, arrays)
+    raise NotCovered("/".join((part, *place)) if len(relative.parts) > 1 else name)
 
 
-def compare(name, ours, reference, tolerance):
-    """Raises Mismatch unless two arrays agree. Where the official code overflowed, any value will do."""
+def specification_of(keys):
+    """The specification of a run with these configuration keys. Raises NotCovered if no configuration has them."""
+    try:
+        resolved = resolve((), flatten(keys, "setting"))
+    except UserError as error:
+        raise NotCovered(re.sub("^setting[.:] *", "setting ", str(error))) from None
+    config = resolved.config.clone()
+    config.defrost()
+    config.DATASET.TYPE = next(iter(components.datasets()))
+    return build_specification(config, scaled=resolved.scaled, teacher=None, seed=0)
+
+
+def known_precision(dtype):
+    if dtype not in LOSS:
+        raise NotCovered(f"dtype {dtype}")
+    return dtype
+
+
+def compare(name, ours, reference, tolerance, overflow=False):
+    """Raises Mismatch unless two arrays agree. overflow: any value will do where the reference is not finite."""
     ours = np.asarray(ours.detach() if isinstance(ours, torch.Tensor) else ours, dtype=np.float64)
     reference = np.asarray(reference, dtype=np.float64)
     if ours.shape != reference.shape:
         raise Mismatch(f"{name}: shape {ours.shape}, reference {reference.shape}")
     rtol, atol = tolerance
     stated = np.isfinite(reference)
+    if not (overflow or stated.all()):
+        raise Unreadable(f"{name} is not finite, and the description says nothing of that")
     allowed = atol + rtol * np.abs(reference[stated]).max(initial=0.0)
     difference = np.abs(ours - reference)[stated].max(initial=0.0)
     if not difference <= allowed:
         raise Mismatch(f"{name}: off by {difference:.3g}, allowed {allowed:.3g}")
 
 
-def check_loss(path, method_name):
+def says_overflow(description):
+    """Whether a case's own words say that the official numbers are not all finite."""
+    words = json.dumps([description.get(key) for key in ("case", "description", "notes")])
+    said = "(?<![a-z])(nan|inf|infinit[ey]|non-?finite|overflows?|extreme)(?![a-z])"
+    return re.search(said, words, re.IGNORECASE) is not None
+
+
+def check_loss(description, arrays, method_name):
     if method_name not in METHODS:
         raise NotCovered(f"losses of {method_name}")
-    description, arrays = read_json(path), load_arrays(path)
+    dtype, overflow = known_precision(description["dtype"]), says_overflow(description)
     method = reference_method(method_name, description, arrays["in.logits_student"].shape[1])
-    dtype = description["dtype"]
     count = 0
     for epoch in description["epochs"] or [None]:
         suffix = f"@epoch{epoch}" if epoch else ""
@@ -124,14 +252,10 @@ def check_loss(path, method_name):
         losses = method.losses(Output(logits, {}), teacher, Batch((), target, target), schedule)
         losses["total"] = sum(losses.values())
         for name, loss in losses.items():
-            compare(f"loss_{name}{suffix}", loss, arrays[f"out.loss_{name}{suffix}"], LOSS[dtype])
+            compare(f"loss_{name}{suffix}", loss, arrays[f"out.loss_{name}{suffix}"], LOSS[dtype], overflow)
             (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True)
-            compare(
-                f"grad.{name}{suffix}",
-                gradient,
-                arrays[f"grad.{name}.logits_student{suffix}"],
-                GRADIENT[dtype],
-            )
+            stated = arrays[f"grad.{name}.logits_student{suffix}"]
+            compare(f"grad.{name}{suffix}", gradient, stated, GRADIENT[dtype], overflow)
             count += 2
     return count
 
@@ -139,28 +263,22 @@ def check_loss(path, method_name):
 def reference_method(name, description, num_classes):
     """The method that a case describes, built as a run would build it."""
     keys = METHODS[name]
-    node = keys["DISTILLER.TYPE"]
     hyperparameters = {key: value for key, value in description["hyperparameters"].items() if key != "hard_coded"}
-    resolved = resolve((), flatten({**keys, node: hyperparameters}, str(name)))
-    config = resolved.config.clone()
-    config.defrost()
-    config.DATASET.TYPE = next(iter(components.datasets()))
-    specification = build_specification(config, scaled=resolved.scaled, teacher=None, seed=0)
+    specification = specification_of({**keys, keys["DISTILLER.TYPE"]: hyperparameters})
     return build_method(specification, Context(num_classes, 0, None, None))
 
 
-def check_integration(path):
+def check_integration(description, arrays, method_name):
     """A whole student and teacher with filled weights: losses, logits and gradient norms per parameter."""
-    if path.stem not in METHODS:
-        raise NotCovered(f"losses of {path.stem}")
-    description, arrays = read_json(path), load_arrays(path)
+    if method_name not in METHODS:
+        raise NotCovered(f"losses of {method_name}")
     student, teacher = (network(description[side], description[f"{side}_fill"]) for side in ("student", "teacher"))
-    method = reference_method(description["method"], description, num_classes=100)
+    method = reference_method(method_name, description, num_classes=100)
     shape, stream = description["image"]["shape"], description["image"]["s"]
     images, target = filled_images(shape, stream), torch.tensor(description["target"])
     student.train(), teacher.eval()
     count = 0
-    for epoch in description["epochs"]:
+    for epoch in map(int, description["epochs"]):
         suffix = f"@epoch{epoch}" if f"out.loss_kd@epoch{epoch}" in arrays else ""
         output = Output(*student(images))
         with torch.no_grad():
@@ -199,9 +317,8 @@ def check_structure(description):
     return len(expected)
 
 
-def check_model(path):
+def check_model(description, arrays):
     """Forward passes in evaluation and training mode, gradients, and the batch statistics after one forward."""
-    description, arrays = read_json(path), load_arrays(path)
     known_network(description["model_dict"], description["name"], 1)
     model = network(description["name"], description["fill"], description["model_dict"])
     images = filled_images(description["fill"]["input_shape"], description["fill"]["s"])
@@ -277,31 +394,54 @@ def noise(entry, number, stream):
     return 2 * (h.astype(np.float64) + 0.5) / 2**32 - 1
 
 
+# What vectors call the keys of a params file, and what in them is no setting.
+SCHEDULE_KEYS = {"lr": "LR", "epochs": "EPOCHS", "decay_stages": "LR_DECAY_STAGES", "decay_rate": "LR_DECAY_RATE"}
+SCHEDULE_FACTS = {"lr_per_epoch", "epochs_at_which_a_new_value_starts", "epoch_numbering"}
+SCHEDULE_FACTS |= {"setting", "case", "split", "seed", "dtype", "format", "description", "notes", "origin", "torch"}
+SGD_KEYS = {"lr": "LR", "momentum": "MOMENTUM", "weight_decay": "WEIGHT_DECAY"}
+TRAINER_KEYS = {"base": SGD_KEYS, "dot": {**SGD_KEYS, "delta": "DOT.DELTA"}}
+TRAINER_FACTS = {"momentum_task", "momentum_kd", "ce_weight", "kd_weight", "T", "decay_at", "no_step_kd"}
+
+
+def solver_keys(settings, names, facts):
+    """The configuration keys under SOLVER of a case's settings. Raises NotCovered for one that there is no key for."""
+    for name, value in settings.items():
+        if name not in (*names, *facts) and value not in (None, False, 0):
+            raise NotCovered(f"setting {name} = {value}")
+    return {f"SOLVER.{key}": settings[name] for name, key in names.items()}
+
+
 def check_schedule(description):
-    schedule = {key.upper(): value for key, value in description.items() if key == "lr"}
-    schedule |= {"LR_DECAY_STAGES": description["decay_stages"], "LR_DECAY_RATE": description["decay_rate"]}
+    keys = solver_keys(description, SCHEDULE_KEYS, SCHEDULE_FACTS)
+    schedule = specification_of({"DISTILLER.TYPE": "NONE", **keys})["schedule"]
     rates = [learning_rate(schedule, epoch) for epoch in range(1, description["epochs"] + 1)]
     compare("lr_per_epoch", rates, description["lr_per_epoch"], SCHEDULE)
     return 1
 
 
-TRAINERS = {"torch.optim.SGD": base.Trainer, "DistillationOrientedTrainer": dot.Trainer}  # by the first word
+TRAINERS = {"torch.optim.SGD": "base", "DistillationOrientedTrainer": "dot"}  # by the first word
 BUFFERS = {"momentum_buffer": "task", "momentum_kd_buffer": "distillation"}  # of DOT
 
 
-def check_trainer(path):
+def check_trainer(description, arrays):
     """Steps of a trainer, under given gradients or with a small network: parameters and buffers after each."""
-    description, arrays = read_json(path), load_arrays(path)
-    kind = description["optimizer"].split()[0]
+    kind, settings = description["optimizer"].split()[0], description["hyperparameters"]
     if kind not in TRAINERS:
         raise NotCovered(f"optimizer {kind}")
-    settings = {key.upper(): value for key, value in description["hyperparameters"].items()}
-    tolerance = OPTIMIZER[description["dtype"]]
+    tolerance = OPTIMIZER[known_precision(description["dtype"])]
+    keys = solver_keys(settings, TRAINER_KEYS[TRAINERS[kind]], TRAINER_FACTS)
+    for name, sign in (("momentum_task", -1), ("momentum_kd", 1)):
+        if name in settings and abs(settings["momentum"] + sign * settings["delta"] - settings[name]) > 1e-9:
+            raise NotCovered(f"setting {name} = {settings[name]}")
+    specification = specification_of({"DISTILLER.TYPE": "KD", "SOLVER.TRAINER": TRAINERS[kind], **keys})
     names = [name.removeprefix("param.") for name in arrays if name.startswith("param.")]
     parameters = {name: torch.nn.Parameter(torch.from_numpy(arrays[f"param.{name}"][0].copy())) for name in names}
-    trainer = TRAINERS[kind](list(parameters.values()), settings, settings)
+    steps = description.get("steps") or (len(arrays[f"param.{names[0]}"]) - 1 if names else 0)
+    if not names or steps < 1:
+        raise Unreadable("holds no step of a parameter")
+    trainer = build_trainer(specification, list(parameters.values()))
     losses = _mlp_losses if description.get("kind") == "mlp" else _given_losses
-    for step in range(len(arrays[f"param.{names[0]}"]) - 1):
+    for step in range(steps):
         if "lr" in arrays:
             trainer.lr.fill_(float(arrays["lr"][step]))
         trainer.update(losses(arrays, step, parameters, settings))
@@ -312,18 +452,21 @@ def check_trainer(path):
                 compare(f"momentum_buffer.{name}[{step}]", trainer.buffers[i], stated, tolerance)
                 continue
             for theirs, ours in BUFFERS.items():
-                if arrays[f"has_{theirs}.{name}"][step + 1]:
-                    stated = arrays[f"{theirs}.{name}"][step + 1]
-                    compare(f"{theirs}.{name}[{step + 1}]", trainer.buffers[ours][i], stated, tolerance)
+                place, buffer = f"{theirs}.{name}[{step + 1}]", trainer.buffers[ours][i]
+                if (buffer is not None) != arrays[f"has_{theirs}.{name}"][step + 1]:
+                    raise Mismatch(f"{place}: {'none' if buffer is None else 'is there'}, not so in the reference")
+                if buffer is not None:
+                    compare(place, buffer, arrays[f"{theirs}.{name}"][step + 1], tolerance)
     return len(arrays)
 
 
 def _given_losses(arrays, step, parameters, settings):
     """Losses whose gradients are those that a case states."""
     losses = {"ce": torch.zeros(()), "kd": torch.zeros(())}
-    for loss, kind in (("ce", "grad" if "grad.w1" in arrays else "grad_task"), ("kd", "grad_kd")):
+    halves = {"ce": "grad_task", "kd": "grad_kd"} if any(name.startswith("has_") for name in arrays) else {"ce": "grad"}
+    for loss, kind in halves.items():
         for name, parameter in parameters.items():
-            if f"{kind}.{name}" in arrays and arrays.get(f"has_{kind}.{name}", np.ones(step + 1))[step]:
+            if arrays.get(f"has_{kind}.{name}", np.ones(step + 1))[step]:
                 losses[loss] = losses[loss] + (parameter * torch.from_numpy(arrays[f"{kind}.{name}"][step])).sum()
     return losses
 
@@ -334,15 +477,6 @@ def _mlp_losses(arrays, step, parameters, settings):
     hidden = F.relu(F.linear(x, parameters["w1"], parameters["b1"]))
     logits = F.linear(hidden, parameters["w2"], parameters["b2"])
     return {
-        "ce": settings["CE_WEIGHT"] * F.cross_entropy(logits, y),
-        "kd": settings["KD_WEIGHT"] * kd_loss(logits, soft, settings["T"]),
+        "ce": settings["ce_weight"] * F.cross_entropy(logits, y),
+        "kd": settings["kd_weight"] * kd_loss(logits, soft, settings["T"]),
     }
-
-
-def load_arrays(path):
-    path = Path(str(path).removesuffix(".json") + ".npz")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; every case is a .json with its .npz") from None

@@ -1,15 +1,17 @@
 """Runs on disk: where everything of a run lies, how it stands, and how people name it."""
 
 import re
+from collections import defaultdict
 from pathlib import Path
 
 from distillbench.claim import FAILURE, claimed
 from distillbench.config.implemented import older
-from distillbench.config.specification import RUN_ID, read_specification
+from distillbench.config.specification import RUN_ID, Specification, read_specification
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory, stated
 from distillbench.files import read_json
 
+FINISHED = "finished"  # in a work directory: a finished run on its way to its place
 RUN_FILES = ("spec.json", "record.json", "history.csv", "model.best.pt", "model.last.pt")
 
 RECORDED = {"run", "weights", "teacher_weights", "seconds", "images_per_second", "finished"}
@@ -23,6 +25,7 @@ class Store:
         self.results = Path(root) / "results"
         self.runs = self.results / "runs"
         self.known = dict(planned)
+        self._alike = {}  # of `with_other_code`
 
     def run(self, run_id):
         return self.runs / run_id
@@ -188,12 +191,17 @@ class Store:
 
     def with_other_code(self, run_id):
         """The id of a run that differs in nothing but versions and sources of its components, or None."""
-        mine, folder = self.specification(run_id), self.run(run_id).parent
-        for path in sorted(folder.glob(f"s{mine['seed']}-*/spec.json")):
-            other = read_specification(path)
-            if other.id != run_id and _without_code(other.data) == _without_code(mine.data):
-                return other.id
-        return None
+        alike = self._by_all_but_code(self.run(run_id).parent)[_digest_without_code(self.specification(run_id))]
+        return next((other for other in alike if other != run_id), None)
+
+    def _by_all_but_code(self, folder):
+        """{digest of all but versions and sources: [ids]} of the runs in a folder, read once."""
+        if folder not in self._alike:
+            self._alike[folder] = defaultdict(list)
+            for path in sorted(folder.glob("*/spec.json")):
+                specification = read_specification(path)
+                self._alike[folder][_digest_without_code(specification)].append(specification.id)
+        return self._alike[folder]
 
     def untrained(self, runs):
         """Those of some runs that are not finished."""
@@ -227,6 +235,23 @@ def read_record(path):
     if not isinstance(record, dict) or not record.keys() >= RECORDED or not isinstance(record["weights"], dict):
         raise UserError(f"{path}: not a run's record; restore the file or remove the run")
     return record
+
+
+def require_own(directory, specification, work):
+    """Raises UserError if a directory has files that the run would overwrite and that are not this run's.
+
+    work: the run's work directory; while an earlier call's files are half brought from there, they are.
+    """
+    if (Path(work) / FINISHED).exists():
+        return
+    path = Path(directory) / "spec.json"
+    taken = [name for name in RUN_FILES if (Path(directory) / name).exists()]
+    if taken and not (path.exists() and read_specification(path).id == specification.id):
+        raise UserError(f"{directory}/{taken[0]}: not of run {specification.id}; choose another --out")
+
+
+def _digest_without_code(specification):
+    return Specification(_without_code(specification.data)).digest
 
 
 def _without_code(value):

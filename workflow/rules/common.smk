@@ -1,5 +1,6 @@
 # What the rules share: the suite, and functions from wildcards to files. No rules.
 import os
+import re
 import subprocess
 import sys
 from functools import cache
@@ -14,11 +15,31 @@ from distillbench.planning import plan_suite
 from distillbench.reporting.index import figure_names
 from distillbench.store import RUN_FILES, Store, finished
 from snakemake.io import _IOFile
+from snakemake.persistence import FileBackupMixin
 
 name_user()  # Snakemake, DVC and what else jobs start ask for it
 STORE = Store()
 PACKAGE = Path("src/distillbench")
 REPORTING = [str(path) for path in sorted((PACKAGE / "reporting").glob("*")) if path.is_file()]
+
+
+OF_A_SUITE = r"reports/([\w-]+)/(?:index\.html|(?:tables|figures|paper)\b.*)|results/suites/([\w-]+)/\w+\.csv"
+
+
+def require_whole_suite(arguments):
+    """Raises UserError for a file, asked for by name, of another suite or of one of which only a part is made.
+
+    Without it Snakemake finds no rule, and says no more: the targets are not known when it reads this file.
+    """
+    for argument in arguments:
+        if not (found := re.fullmatch(OF_A_SUITE, os.path.relpath(argument or "."))):
+            continue
+        suite = found[1] or found[2]
+        if suite != SUITE:
+            raise UserError(f"{argument}: is made with --config suite={suite}; this is suite {SUITE}")
+        if ONLY:
+            raise UserError(f"{argument}: is made of the whole suite, never of a part; leave out only={ONLY}")
+
 
 try:
     for key in config:
@@ -29,6 +50,7 @@ try:
     # Jobs parse this file again, perhaps after an edit of params/: only the main process writes.
     PLAN = plan_suite(SUITE, ONLY, write=workflow.is_main_process)
     if workflow.is_main_process:
+        require_whole_suite(sys.argv[1:])
         require_imports(PLAN.loggers(*STORE.untrained(PLAN.runs)))
 except (UserError, OSError) as error:  # OSError: a full disk, a tree that cannot be written
     print(f"distillbench: {error}", file=sys.stderr)
@@ -37,19 +59,30 @@ except (UserError, OSError) as error:  # OSError: a full disk, a tree that canno
 SEEDS = sorted({cell.seed for cell in PLAN.cells})
 
 
+# DVC makes what it recorded read-only. Snakemake takes that for outputs marked as protected(), which it refuses to make
+# anew, and after a failed job it copies the backup of an update() output into the file, or into the cache behind it. No
+# option says otherwise. But no rule marks outputs as protected, and commands replace files, whole, never write into
+# them: what is there after a failure is what should be there.
 async def never_protected(file):
-    """DVC makes what it recorded read-only. Snakemake takes that for outputs marked as protected(), which it refuses to
-    make anew, and no option says otherwise. No rule marks any, and every file is replaced, never written into.
-    """
     return False
 
 
+def back_up_nothing(persistence, path):
+    pass
+
+
+def is_there(persistence, path):
+    return path.exists()
+
+
 _IOFile.protected = never_protected
+FileBackupMixin.backup_output, FileBackupMixin.restore_output = back_up_nothing, is_there
 
 
 wildcard_constraints:
     run=RUN_ID,
-    suite="[A-Za-z0-9_-]+",
+    # Tables are made of PLAN's runs: those of no other suite, and of none if PLAN is a part (nothing fits "(?!)").
+    suite="(?!)" if ONLY else re.escape(SUITE),
 
 
 def evaluation(run, name):
@@ -69,7 +102,7 @@ def reports():
         *table_files(SUITE),
         *figure_files(SUITE),
         f"reports/{SUITE}/index.html",
-        f"reports/{SUITE}/paper",
+        *paper_files(SUITE),
     ]
 
 
@@ -93,6 +126,17 @@ def figure_files(suite):
     return [
         f"reports/{suite}/figures/{name}.{ending}" for name in figure_names(PLAN) for ending in ("pdf", "png")
     ]
+
+
+def paper_files(suite):
+    """One by one: Snakemake empties a folder that it is to make, with what else is in it."""
+    tex = ("main", "details", "numbers", "example")
+    names = [
+        *(f"{name}.tex" for name in tex),
+        "references.bib",
+        *(f"{name}.pdf" for name in figure_names(PLAN)),
+    ]
+    return [f"reports/{suite}/paper/{name}" for name in names]
 
 
 def present(paths):

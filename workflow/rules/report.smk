@@ -60,7 +60,7 @@ rule report:
         REPORTING,
     output:
         "reports/{suite}/index.html",
-        directory("reports/{suite}/paper"),
+        paper_files("{suite}"),
     log:
         "results/logs/report/{suite}.log",
     conda:

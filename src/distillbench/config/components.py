@@ -69,12 +69,22 @@ def methods():
 
 @cache
 def trainers():
-    """{name: {version, node, keys, two_losses, margin}} of every trainer, by its `SOLVER.TRAINER`.
+    """{name: {version, version_without_margin, node, keys, two_losses, margin}} of every trainer, by `SOLVER.TRAINER`.
 
     two_losses: whether it needs a distillation loss; margin: the key that the momentum has to leave room for.
     """
-    defaults = {"keys": {}, "node": None, "two_losses": False, "margin": None}
+    defaults = {"keys": {}, "node": None, "two_losses": False, "margin": None, "version_without_margin": None}
     return {name: {**defaults, **values} for name, values in _registry("engine/trainers").items()}
+
+
+def trainer_version(name, parameters, schedule):
+    """The version of a trainer's code at these values; one whose margin takes all the momentum may have another.
+
+    parameters, schedule: as in a specification, {"DELTA": 0.075} and {"MOMENTUM": 0.9, ...}.
+    """
+    declared = trainers()[name]
+    spent = declared["margin"] and parameters[declared["margin"]] == schedule["MOMENTUM"]
+    return (spent and declared["version_without_margin"]) or declared["version"]
 
 
 @cache

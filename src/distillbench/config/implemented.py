@@ -69,6 +69,9 @@ def older(specification):
     """What of the code that a specification names is another version here: ["student 1 (now 2)", ...]."""
     data, found = specification.data, []
     declared = {part: known.get(name) for part, (name, known) in _named(data).items()}
+    if trainer := declared["trainer"]:
+        now = components.trainer_version(trainer["name"], specification.parameters("trainer"), data["schedule"])
+        declared["trainer"] = {"version": now}
     declared["gradient_scaling"] = components.gradient_scaling() if data["gradient_scaling"] else None
     for part, values in declared.items():
         if values and data[part].get("version") != values["version"]:

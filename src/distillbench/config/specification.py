@@ -166,6 +166,16 @@ def build_specification(config, *, scaled, teacher, seed):
     method = components.methods()[config.DISTILLER.TYPE]
     trainer = components.trainers()[config.SOLVER.TRAINER]
     solver = config.SOLVER
+    trainer_parameters = _parameters(config, trainer["node"], trainer["keys"])
+    schedule = {
+        "EPOCHS": solver.EPOCHS,
+        "LR": solver.LR,
+        "LR_DECAY_STAGES": list(solver.LR_DECAY_STAGES),
+        "LR_DECAY_RATE": solver.LR_DECAY_RATE,
+        "WEIGHT_DECAY": solver.WEIGHT_DECAY,
+        "MOMENTUM": solver.MOMENTUM,
+        "TYPE": solver.TYPE,
+    }
     return Specification(
         {
             **evaluated(config.DATASET.TYPE, config.DISTILLER.STUDENT),
@@ -183,18 +193,10 @@ def build_specification(config, *, scaled, teacher, seed):
             "gradient_scaling": _scaling(config) if scaled else None,
             "trainer": {
                 "name": trainer["name"],
-                "version": trainer["version"],
-                "parameters": _parameters(config, trainer["node"], trainer["keys"]),
+                "version": components.trainer_version(trainer["name"], trainer_parameters, schedule),
+                "parameters": trainer_parameters,
             },
-            "schedule": {
-                "EPOCHS": solver.EPOCHS,
-                "LR": solver.LR,
-                "LR_DECAY_STAGES": list(solver.LR_DECAY_STAGES),
-                "LR_DECAY_RATE": solver.LR_DECAY_RATE,
-                "WEIGHT_DECAY": solver.WEIGHT_DECAY,
-                "MOMENTUM": solver.MOMENTUM,
-                "TYPE": solver.TYPE,
-            },
+            "schedule": schedule,
             "batch": {"size": solver.BATCH_SIZE, "statistics": "global"},
             "seed": seed,
             "replicate": 0,

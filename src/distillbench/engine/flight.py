@@ -10,9 +10,9 @@ from distillbench.claim import FAILURE
 from distillbench.engine.weights import load_tensors, save_tensors
 from distillbench.errors import RunFailed, UserError
 from distillbench.files import move, read_json, to_json, write_atomically
-from distillbench.store import RUN_FILES
+from distillbench.store import FINISHED, RUN_FILES
 
-STATE, PROGRESS, FINISHED = "state.pt", "progress.json", "finished"
+STATE, PROGRESS = "state.pt", "progress.json"
 
 
 @dataclass

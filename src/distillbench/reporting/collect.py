@@ -35,6 +35,16 @@ def collect(index, store):
     return pd.DataFrame(metrics, columns=METRICS), pd.DataFrame(costs, columns=["run", *COSTS])
 
 
+def require_complete(suite, index, metrics, remedy=""):
+    """Raises UserError unless every run of an index has metrics; remedy: what else may be done."""
+    evaluated = set(zip(metrics["run"], metrics["checkpoint"], strict=True))
+    runs = list(dict.fromkeys(index["run"]))
+    missing = [run for run in runs if any((run, checkpoint) not in evaluated for checkpoint in CHECKPOINTS)]
+    if missing:
+        what = f"{len(missing)} of {len(runs)} runs have no metrics yet, e.g. {missing[0]}"
+        raise UserError(f"suite {suite}: {what}; `snakemake --config suite={suite}` makes them{remedy}")
+
+
 def files(folder):
     """Where the two lie in a suite's folder."""
     return folder / "metrics.csv", folder / "costs.csv"

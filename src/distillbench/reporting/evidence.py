@@ -6,7 +6,8 @@ from typing import NamedTuple
 from distillbench.config import components
 from distillbench.config.specification import Specification
 from distillbench.errors import UserError
-from distillbench.reporting.figures import CAPTIONS
+from distillbench.reporting.figures import CAPTIONS, FIGURES
+from distillbench.reporting.index import figures_of
 from distillbench.reporting.tables import METRIC, ROLES
 
 NO_REFERENCE = "no reference declared"
@@ -67,9 +68,13 @@ def citation_key(entry):
     return found[1]
 
 
-def figure_files(folder, partial):
-    """[(name, caption, path without ending)] of the figures that are in a folder."""
-    files = {name: folder / (f"partial-{name}" if partial else name) for name in CAPTIONS}
+def figure_files(folder, index, runs, partial):
+    """[(name, caption, path without ending)] of the figures in a folder, less those that these runs do not fill.
+
+    runs: of `gather`. A file of that name that is there nevertheless shows something else.
+    """
+    absent = FIGURES.keys() - figures_of([run.specification for run in runs], any(index["control"]))
+    files = {name: folder / (f"partial-{name}" if partial else name) for name in CAPTIONS if name not in absent}
     return [(name, CAPTIONS[name], file) for name, file in files.items() if file.with_suffix(".png").exists()]
 
 

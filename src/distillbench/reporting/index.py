@@ -30,12 +30,16 @@ def index_path(suite_name, root="."):
 
 def figure_names(suite):
     """The figures that a suite's rows give something to show, by their file's name."""
-    specifications = [cell.specification for cell in suite.cells]
-    names = ["accuracy", "curves"]
-    if any(cell.control for cell in suite.cells):
+    return figures_of([cell.specification for cell in suite.cells], any(cell.control for cell in suite.cells))
+
+
+def figures_of(specifications, compared):
+    """The names of the figures that runs give something to show. compared: whether any row has a control."""
+    methods, names = components.methods(), ["accuracy", "curves"]
+    if compared:
         names.append("differences")
     if any(specification["gradient_scaling"] for specification in specifications):
         names.append("scale")
-    if any(components.methods()[specification["method"]["name"]]["temperature"] for specification in specifications):
+    if any(methods.get(specification["method"]["name"], {}).get("temperature") for specification in specifications):
         names.append("gradients")
     return names

@@ -182,7 +182,7 @@ def render_page(table, index, store, folder, partial=False):
     sheets = [main_sheet(table), *filter(None, map(read_markdown, other_tables(folder, "md", partial)))]
     figures = [
         (name, caption, *_embedded(path.with_suffix(".png").read_bytes()))
-        for name, caption, path in figure_files(folder / "figures", partial)
+        for name, caption, path in figure_files(folder / "figures", index, runs, partial)
     ]
     params = store.results.parent / "params" / f"{table.suite}.yaml"
     found = {what: entry or NO_REFERENCE for run in runs for what, entry in references(run.specification).items()}

@@ -30,7 +30,7 @@ def write_paper(table, details, index, store, folder, out, partial=False):
     tables = {"main": to_latex(table)}
     for path in other_tables(folder, "tex", partial):
         tables[path.stem.removeprefix("partial-")] = path.read_text(encoding="utf-8", errors="replace")
-    figures = figure_files(folder / "figures", partial)
+    figures = figure_files(folder / "figures", index, runs, partial)
     entries = bibliography(runs)
     numbers = macros(table, details)
     files = {f"{name}.tex": fitted(text, f"{table.suite}-{name}") for name, text in tables.items()}

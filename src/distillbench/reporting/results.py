@@ -48,7 +48,7 @@ class Results:
 def read_results(suite, partial=False, root="."):
     """The results that the workflow collected, or, if partial, those of the runs that are there now.
 
-    Raises UserError if they are not collected yet.
+    Raises UserError if they are not collected yet, or not those of all runs.
     """
     if partial:
         planned = plan_suite(suite, root=root, write=False)
@@ -60,4 +60,6 @@ def read_results(suite, partial=False, root="."):
             remedy = f"`snakemake --config suite={suite}` makes it, --partial does without"
             raise UserError(f"{file}: no such file; {remedy}")
     metrics, costs = map(collect.read_csv, collect.files(path.parent), (collect.METRICS, ["run", *collect.COSTS]))
-    return Results(suite, store, collect.read_index(path), metrics, costs, {})
+    index = collect.read_index(path)
+    collect.require_complete(suite, index, metrics, ", --partial does without")
+    return Results(suite, store, index, metrics, costs, {})

@@ -7,8 +7,8 @@ the distillation dominates the update. One forward pass, two gradients g and h:
     distillation  u <- (m + DELTA) u + h                         p <- p - lr u
 
 A parameter that has one of the gradients only moves by that one, with momentum m and the weight decay (where it is h,
-from the buffer's second step on, as published); one that has neither does not move. docs/methods.md derives DOT's
-control.
+from the buffer's second step on, as published); one that has neither does not move. Where m is DELTA the task has no
+buffer, p <- p - lr (g + WEIGHT_DECAY p), also for a parameter that has g only. docs/methods.md derives DOT's control.
 """
 
 import torch
@@ -21,6 +21,7 @@ TASK = "ce"
 class Trainer:
     name = "dot"
     version = 1
+    version_without_margin = 2  # where MOMENTUM is DELTA: version 1 kept a buffer for the task there
     node = "SOLVER.DOT"
     two_losses = True
     margin = "DELTA"  # m - DELTA and m + DELTA have to lie in [0, 1), or an update grows without bound
@@ -62,7 +63,8 @@ class Trainer:
         here = [i for i, gradient in enumerate(gradients) if gradient is not None]
         if not here:
             return
-        parameters, buffers = [self.parameters[i] for i in here], self.buffers[half]
+        buffers = [None] * len(others) if half == "task" and not self.momentum["task"] else self.buffers[half]
+        parameters = [self.parameters[i] for i in here]
         for i in here:
             if buffers[i] is None:
                 buffers[i] = torch.zeros_like(self.parameters[i])
