@@ -345,9 +345,14 @@ def test_a_failure_ends_with_the_next_success(store):
     assert not store.work(run).exists()
 
 
-def test_a_claim_in_the_work_directory_of_somebody_else_deletes_nothing_there(specify, images, tmp_path):
-    """`train --work .`: of the directory only what training wrote there goes."""
-    (tmp_path / "thesis.tex").write_text("years of work")
-    train(specify(), images, tmp_path / "out", tmp_path, tmp_path, device="cpu", report=lambda line: None)
-    assert {path.name for path in tmp_path.iterdir()} == {"thesis.tex", "out"}
+def test_a_work_directory_of_somebody_else_is_left_alone(specify, images, tmp_path, monkeypatch, capsys):
+    """`train --work .`: refused; and by whatever way, of the directory only what training wrote there goes."""
+    monkeypatch.chdir(tmp_path)
+    specification = specify()
+    (tmp_path / "spec.json").write_text(to_json(specification.as_file()))
+    assert main(["train", "--spec", "spec.json", "--out", "out", "--work", "."]) == 2
+    assert "spec.json: not of a run in flight; choose another --work" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.json"]
+    train(specification, images, tmp_path / "out", tmp_path, tmp_path, device="cpu", report=lambda line: None)
+    assert {path.name for path in tmp_path.iterdir()} == {"spec.json", "out"}
     assert torch.load(tmp_path / "out/model.last.pt", weights_only=True)["model"]

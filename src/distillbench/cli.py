@@ -256,13 +256,14 @@ def train(spec, out, work, device, save_seconds, log, again):
     from distillbench.config.specification import read_specification
     from distillbench.files import read_json
     from distillbench.loggers import open_loggers, require
-    from distillbench.store import Store, require_own
+    from distillbench.store import Store, require_own, require_work
 
     specification, source = read_specification(spec), read_json(spec).get("source")
     require_file(spec)
     work, store, name = work or f"{out.rstrip('/')}.work", Store(), specification["dataset"]["name"]
     if os.path.abspath(out) != os.path.abspath(store.run(specification.id)):
         require_own(out, specification, work)
+    require_work(work)
     print(f"{specification.id} -> {out}", flush=True)
     with claim(work, report=_say):  # now: whatever fails from here on leaves its reason
         from distillbench import data as datasets

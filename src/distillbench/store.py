@@ -250,6 +250,14 @@ def require_own(directory, specification, work):
         raise UserError(f"{directory}/{taken[0]}: not of run {specification.id}; choose another --out")
 
 
+def require_work(work):
+    """Raises UserError if a work directory holds files that no training left there: its own are removed at the end."""
+    known = {FAILURE, FINISHED, f".{FINISHED}", "lock", "progress.json", "state.pt"}
+    for path in Path(work).iterdir() if Path(work).is_dir() else ():
+        if path.name not in known and path.suffix != ".tmp":  # aside: of a write that was killed
+            raise UserError(f"{path}: not of a run in flight; choose another --work")
+
+
 def _digest_without_code(specification):
     return Specification(_without_code(specification.data)).digest
 
