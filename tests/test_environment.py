@@ -174,5 +174,6 @@ def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(project, capsys, c
 def test_output_that_cannot_be_written_is_one_line(project):
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "distillbench", "ls"]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        buffered = os.environ | {"PYTHONUNBUFFERED": ""}  # then nothing is written before the end
+        done = subprocess.run(command, env=buffered, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr

@@ -181,7 +181,11 @@ def drawn(tmp_path_factory):
         history(path.parent.name, False).to_csv(path)
     with chdir(root):
         assert main(["figures", "small", "--partial", "--out", "here"]) == 0
-    return root, stores.files(root / "here")
+    return root, drawings(root / "here")
+
+
+def drawings(folder):
+    return {name: content for name, content in stores.files(folder).items() if name.endswith((".pdf", ".png"))}
 
 
 def figures_of(root, variables):
@@ -191,7 +195,7 @@ def figures_of(root, variables):
     command = [sys.executable, "-m", "distillbench", "figures", "small", "--partial", "--out", str(out)]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return stores.files(out)
+    return drawings(out)
 
 
 @pytest.mark.parametrize("person", ["machine", "settings", "damaged settings"])
