@@ -1,8 +1,10 @@
 """The engine: its arithmetic against a plain loop, exact resumption, and what must never happen inside a step."""
 
+import contextlib
 import copy
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from torchvision.transforms import functional as transforms
 from distillbench import contract
 from distillbench.config import components, method_files
 from distillbench.config.specification import Specification
+from distillbench.engine import run as engine_run
 from distillbench.engine.feed import Resident, epoch_plan, fetch
 from distillbench.engine.learner import Learner
 from distillbench.engine.run import learning_rate, prepare_device, put_images, train
@@ -24,13 +27,15 @@ from distillbench.engine.streams import generator, initialisation
 from distillbench.engine.trainers import base, dot
 from distillbench.engine.weights import load_tensors, weights_digest
 from distillbench.errors import RunFailed, UserError
-from distillbench.files import to_json
+from distillbench.files import read_json, to_json
 from distillbench.gradient_scaling import GradientScaling
 from distillbench.methods.base import LogitMethod, Output
+from distillbench.methods.none import Vanilla
 from distillbench.models import build_network, network_cost
 
 TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
 DIGITS = components.datasets()["digits"]
+STEP = Learner.step
 
 
 def quiet(_line):
@@ -359,12 +364,183 @@ def test_what_a_logit_method_observes_is_the_gradient_of_its_weighted_loss(speci
     assert observed["confidence"].tolist() == counts and observed["factor"].tolist() == pytest.approx(factors)
 
 
-def test_an_observation_with_the_name_of_a_metric_is_refused(specify, images, monkeypatch):
-    learner = Learner(specify(), 300)
-    monkeypatch.setattr(learner.method, "observations", lambda *arguments: {"images": torch.ones(1)})
+def step_with(specify, images, losses=None, observed=None, steps=1):
+    """Steps of a method that returns, besides its own loss, these losses and observations: functions of the step."""
+    learner, step = Learner(specify(), 300), 0
+    own = learner.method.losses
+    learner.method.losses = lambda *arguments: {**own(*arguments), **(losses(step) if losses else {})}
+    learner.method.observations = lambda *arguments: observed(step) if observed else {}
     training, _ = put_images(specify(), images, torch.device("cpu"))
-    with pytest.raises(UserError, match="observation is called images"):
-        learner.step(fetch(training, epoch_plan(0, 1, 300, 1, DIGITS["augmentation"]), 0, 40), {})
+    learner.train()
+    for step in range(steps):  # noqa: B007 - the functions above read it
+        learner.step(fetch(training, epoch_plan(0, 1, 300, 1, DIGITS["augmentation"]), 0, 8), {})
+
+
+def test_an_observation_with_the_name_of_a_metric_is_refused(specify, images):
+    with pytest.raises(UserError, match="NONE: an observation is called images"):
+        step_with(specify, images, observed=lambda step: {"images": torch.ones(1)})
+
+
+@pytest.mark.parametrize(
+    "observed, says",
+    [
+        ({"loss": torch.ones(())}, "called loss; its column train_loss of history.csv is that of a loss"),
+        ({"loss": torch.ones(2)}, "called loss; its column train_loss_0"),
+        ({"loss_ce": torch.ones(())}, "called loss_ce; its column train_loss_ce"),
+        ({"loss_extra": torch.ones(())}, "called loss_extra; its column train_loss_extra"),
+        ({"top5": torch.ones(())}, "called top5; its column train_top5 of history.csv is that of a metric"),
+        ({"a": torch.ones(3), "a_1": torch.ones(())}, "called a_1; its column train_a_1 of history.csv is that of a;"),
+        ({"a_1": torch.ones(()), "a": torch.ones(3)}, "called a; its column train_a_1 of history.csv is that of a_1;"),
+        ({"a": torch.ones(2, 2)}, "observation 'a' must be a 1-d or 0-d tensor"),
+        ({"a": "text"}, "observation 'a' must be"),
+        ({"a": [1.0, 2.0]}, "observation 'a' must be"),
+        ({3: torch.ones(1)}, "observation 3 must be"),
+        ({"": torch.ones(1)}, "observation '' must be"),
+        (None, "`losses` and `observations` must return dicts"),
+    ],
+)
+def test_observations_that_take_a_column_of_another_are_refused_in_the_first_step(specify, images, observed, says):
+    with pytest.raises(UserError, match=f"^NONE: .*{re.escape(says)}") as caught:
+        step_with(specify, images, observed=lambda step: observed)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [{"kd": 1.0}, {"kd": torch.ones(2)}, {3: torch.ones(())}],
+    ids=["a number", "not a mean", "not a text"],
+)
+def test_a_loss_that_is_no_named_scalar_is_refused_in_the_first_step(specify, images, losses):
+    with pytest.raises(UserError, match=rf"^NONE: the loss {next(iter(losses))!r} must be a 0-d tensor"):
+        step_with(specify, images, losses=lambda step: losses)
+
+
+@pytest.mark.parametrize("lengths", [(3, 4), (3, None), (None, 3)], ids=str)
+def test_an_observation_that_changes_its_length_is_refused_where_it_does(specify, images, lengths):
+    def observed(step):
+        return {"a": torch.ones(() if lengths[step] is None else lengths[step])}
+
+    with pytest.raises(UserError, match=r"NONE: the observation a has .* and had .* before; return sums"):
+        step_with(specify, images, observed=observed, steps=2)
+
+
+def test_an_observation_that_takes_an_earlier_ones_column_later_is_refused(specify, images):
+    with pytest.raises(UserError, match=r"called a_0; its column train_a_0 of history.csv is that of a;"):
+        step_with(specify, images, observed=lambda step: [{"a": torch.ones(2)}, {"a_0": torch.ones(())}][step], steps=2)
+
+
+def test_names_that_only_look_alike_are_columns_of_their_own(specify, images):
+    observed = {"a": torch.ones(2), "a_0": torch.ones(2), "lossless": torch.ones(()), "epoch": torch.ones(()), "n": 1}
+    step_with(specify, images, observed=lambda step: observed, steps=2)
+
+
+def test_a_schedule_that_changes_its_names_is_refused(specify):
+    learner = Learner(specify(), 300)
+    learner.method.schedule = lambda epoch: {"ramp": 1.0} if epoch > 1 else {}
+    learner.set_epoch(1, 0.1)
+    with pytest.raises(UserError, match=r"NONE: schedule\(2\) gives ramp, schedule\(1\) nothing; give the same names"):
+        learner.set_epoch(2, 0.1)
+
+
+PRESENT = {  # in which epochs, and batches of how many images, the other loss and the observation are there
+    "later": lambda epoch, count: epoch > 1,
+    "no longer": lambda epoch, count: epoch == 1,
+    "in the last batch": lambda epoch, count: count == 44,
+    "never": lambda epoch, count: False,
+}
+
+
+class Switched:
+    """What `Vanilla` gets to be: its loss, half of it once more where `there` says so, and an observation beside it."""
+
+    def __init__(self, there):
+        self.there, self.epoch, self.expected = there, 0, {}
+
+    def install(self, monkeypatch):
+        mine = self
+
+        def schedule(method, epoch):
+            mine.epoch = epoch
+            return {}
+
+        def losses(method, student, teacher, batch, schedule):
+            ce, count = F.cross_entropy(student.logits, batch.target), len(batch.target)
+            sums = mine.expected.setdefault(mine.epoch, {"ce": 0.0, "half": 0.0, "here": 0})
+            sums["ce"] += ce.item() * count
+            if not mine.there(mine.epoch, count):
+                return {"ce": ce}
+            sums["half"] += ce.item() / 2 * count
+            sums["here"] += count
+            return {"ce": ce, "half": ce / 2}
+
+        def observations(method, student, teacher, batch, losses):
+            return {"lossless": torch.full((), len(batch.target))} if "half" in losses else {}
+
+        for function in (schedule, losses, observations):
+            monkeypatch.setattr(Vanilla, function.__name__, function)
+
+
+def rows_of(out):
+    with open(out / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("there", PRESENT)
+def test_a_loss_may_be_there_in_some_epochs_or_batches_only(specify, images, tmp_path, monkeypatch, there):
+    """Columns are the union, empty in an epoch without; averages are over all images of the epoch."""
+    method = Switched(PRESENT[there])
+    method.install(monkeypatch)
+    logged = []
+    rows = rows_of(learn(specify(), images, tmp_path, logger=lambda: contextlib.nullcontext(logged.append)))
+    assert [float(row["epoch"]) for row in rows] == [1, 2]
+    for row, line in zip(rows, logged, strict=True):
+        sums = method.expected[int(row["epoch"])]
+        assert float(row["train_loss_ce"]) == pytest.approx(sums["ce"] / 300)
+        assert float(row["train_loss"]) == pytest.approx((sums["ce"] + sums["half"]) / 300), "observations add nothing"
+        for name, value in (("loss_half", sums["half"]), ("lossless", sums["here"])):
+            if sums["here"]:
+                assert float(row[f"train_{name}"]) == pytest.approx(value / 300)
+            else:
+                assert not row.get(f"train_{name}")
+        assert {name: value for name, value in row.items() if value} == {n: str(v) for n, v in line.items()}
+
+
+def test_a_loss_that_comes_later_survives_a_stop_in_the_middle_of_an_epoch(specify, images, tmp_path, monkeypatch):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    for folder, stops in ((whole, ()), (stopped, (2, 5))):
+        method = Switched(lambda epoch, count: epoch > 1)
+        method.install(monkeypatch)
+        for stop in (*stops, None):
+            steps = 0
+
+            def step(learner, batch, sums, stop=stop):
+                nonlocal steps
+                steps += 1
+                if steps == stop:
+                    raise KeyboardInterrupt
+                return STEP(learner, batch, sums)
+
+            monkeypatch.setattr(Learner, "step", step)
+            with contextlib.suppress(KeyboardInterrupt):
+                learn(specify(SOLVER__EPOCHS=3), images, folder, save_seconds=0)
+    assert (whole / "out/history.csv").read_bytes() == (stopped / "out/history.csv").read_bytes()
+    assert [bool(row["train_loss_half"]) for row in rows_of(stopped / "out")] == [False, True, True]
+
+
+def test_the_rate_is_that_of_the_whole_training_whenever_it_was_stopped(specify, images, tmp_path, monkeypatch):
+    """Also where the attempt that finishes the run had nothing left to train."""
+    write = engine_run.write_run
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine_run, "write_run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        learn(specify(), images, tmp_path, save_seconds=0)
+    monkeypatch.setattr(engine_run, "write_run", write)
+    record = read_json(learn(specify(), images, tmp_path, save_seconds=0) / "record.json")
+    assert record["attempts"] == 2
+    assert record["images_per_second"] == pytest.approx(2 * 300 / record["seconds"], rel=0.01)
 
 
 def test_observations_reach_the_history_and_change_nothing(specify, images, tmp_path, monkeypatch):

@@ -288,3 +288,16 @@ def test_characters_without_a_font_are_named(tmp_path, monkeypatch, capsys, font
     assert main(["figures", "small", "--partial"]) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("note: ") and "知" in line and "識" in line
+
+
+def test_an_epoch_in_which_nothing_was_observed_is_left_out(results):
+    """history.csv has empty fields there: a method may switch its loss on later."""
+    for frame in results.histories.values():
+        frame.loc[1, [column for column in frame if column.startswith("train_")]] = np.nan
+    for draw in FIGURES.values():
+        draw(results)
+    (axis, *_) = FIGURES["gradients"](results).axes
+    pair = results.table.pairs[0]
+    mean = sum(results.histories[run]["train_kd_gradient_0"] for run in runs(results, "KD+GKD", pair)) / 3
+    drawn = lines(axis)[0]
+    assert drawn[0, 0] == 1 and np.isnan(drawn[0, 1]) and np.allclose(drawn[1:, 1], mean[1:])

@@ -112,6 +112,12 @@ def test_a_logit_method_with_other_losses_observes_nothing(own, capsys):
         rule({"DISTILLER.TYPE": "SoftKD"})
 
 
+def test_a_file_that_no_row_uses_is_noted(own, capsys):
+    (own / "params/mine.yaml").write_text("\n".join(line for line in SUITE.splitlines() if "  SoftKD" not in line))
+    assert main(["plan", "mine"]) == 0
+    assert f"note: params/mine.yaml: method_files: {FILE}: no row is of type SoftKD" in capsys.readouterr().out
+
+
 def test_an_edit_changes_no_run_of_another_method(own):
     before = runs_of("KD")
     edited(own, "* temperature**2", "* temperature**3")
@@ -200,6 +206,40 @@ def test_the_contract_names_what_is_broken(own, old, new, rule, says):
     method_files.use([FILE])
     with pytest.raises(contract.Broken, match=says):
         rule({"DISTILLER.TYPE": "SoftKD"})
+
+
+def with_method(own, function):
+    edited(own, "    def distillation_loss", f"    def {function}\n\n    def distillation_loss")
+
+
+OBSERVATIONS = "observations(self, student, teacher, batch, losses):\n        return {}"
+
+
+@pytest.mark.parametrize(
+    "function, says",
+    [
+        (OBSERVATIONS.format('{"loss_extra": losses["ce"]}'), "SoftKD: an observation is called loss_extra"),
+        (OBSERVATIONS.format('{"loss": losses["ce"]}'), "SoftKD: an observation is called loss"),
+        (OBSERVATIONS.format('{"each": batch.target.double()}'), "SoftKD: the observation each has"),
+        (OBSERVATIONS.format('{"wide": batch.target[:, None]}'), "SoftKD: the observation 'wide' must be"),
+        ('schedule(self, epoch):\n        return {"warmup": 1.0, "late": 1.0} if epoch > 50 else {"warmup": 1.0}',
+         "SoftKD: schedule(1000000) gives warmup, late"),
+    ],
+    ids=["of the losses", "the sum's", "of each sample", "two dimensions", "schedule"],
+)  # fmt: skip
+def test_the_contract_notices_numbers_that_history_could_not_hold(own, function, says):
+    with_method(own, function)
+    method_files.use([FILE])
+    with pytest.raises(UserError, match=re.escape(says)):
+        contract.names_its_numbers({"DISTILLER.TYPE": "SoftKD"})
+
+
+def test_check_reports_a_name_that_is_taken_as_broken(own, capsys):
+    with_method(own, OBSERVATIONS.format('{"loss_extra": losses["ce"]}'))
+    assert main(["check", FILE]) == 1
+    out, err = capsys.readouterr()
+    assert "BROKEN  SoftKD: losses and observations have columns" in out and err == ""
+    assert "an observation is called loss_extra" in out and f"{FILE}: SoftKD breaks" in out
 
 
 def test_check_reports_an_error_in_the_method_as_broken(own, capsys):

@@ -12,6 +12,8 @@ import yaml
 from distillbench.cli import main
 from distillbench.config.schema import all_keys
 from distillbench.config.suite import load_suite
+from distillbench.config.yaml_file import read_yaml
+from distillbench.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = yaml.safe_load((ROOT / "params" / "demo.yaml").read_text(encoding="utf-8"))
@@ -256,6 +258,143 @@ def test_yaml_that_would_be_read_otherwise_is_refused(refused, content, parts):
     refused(content, *parts)
 
 
+AMBIGUOUS = [  # as written, what YAML 1.1 makes of it, what to write
+    ("010", "8", "write 8, 10, or"),
+    ("-017", "-15", "write -15, -17, or"),
+    ("0_7", "7", "write 7, or"),
+    ("00", "0", "write 0, or"),
+    ("08", "'08'", "write 8, or"),
+    ("0o17", "'0o17'", "write 15, or"),
+    ("0x1F", "31", "write 31, or"),
+    ("0b101", "5", "write 5, or"),
+    ("1_000", "1000", "write 1000, or"),
+    ("1_000.5", "1000.5", "write 1000.5, or"),
+    ("1:30", "90", "write 90, or"),
+    ("1:30.5", "90.5", "write 90.5, or"),
+    ("2026-01-01", "the date 2026-01-01", "write"),
+    ("2001-12-14 21:59:43", "the date 2001-12-14 21:59:43", "write"),
+    ("yes", "True", "write true, or"),
+    ("Off", "False", "write false, or"),
+]
+PLACES = {
+    "value": "base: {{SOLVER.EPOCHS: {}}}\n",
+    "seed": "seeds: [0, {}]\n",
+    "deep": "base:\n  SOLVER: {{LR_DECAY_STAGES: [1, [{{a: {}}}]]}}\n",
+    "reference": "methods: {{a: {{DISTILLER.TYPE: KD, control: {}}}}}\n",
+    "anchored": "base: {{SOLVER.EPOCHS: &n {}, SOLVER.BATCH_SIZE: *n}}\n",
+    "merged": "base: {{<<: {{SOLVER.EPOCHS: {}}}}}\n",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("text", "read", "write_"), AMBIGUOUS, ids=[text for text, *_ in AMBIGUOUS])
+def test_a_value_that_yaml_reads_as_nobody_means_it_is_refused(refused, place, text, read, write_):
+    content = "dataset: digits\n" + PLACES[place].format(text)
+    line = 3 if place == "deep" else 2
+    refused(content, f"line {line}: YAML 1.1 reads {text} as {read}; ", write_, f'"{text}" in quotes')
+
+
+@pytest.mark.parametrize("text", [text for text, *_ in AMBIGUOUS])
+def test_the_same_in_quotes_is_a_text(tmp_path, text):
+    (tmp_path / "file.yaml").write_text(f"a: ['{text}', \"{text}\"]\n'{text}': 1\n")
+    assert read_yaml(tmp_path / "file.yaml") == {"a": [text, text], text: 1}
+
+
+def test_what_everybody_reads_alike_is_a_value(tmp_path):
+    written = "[0, 12, +3, -4, 1.5, 1., .5, 1.0e-4, 5.0e+2, true, False, null, ~, 1e5, resnet20, v1.2.3, a:b, 1-2]"
+    (tmp_path / "file.yaml").write_text(f"a: {written}\n")
+    numbers = [0, 12, 3, -4, 1.5, 1.0, 0.5, 1e-4, 500.0]
+    texts = ["1e5", "resnet20", "v1.2.3", "a:b", "1-2"]
+    assert read_yaml(tmp_path / "file.yaml")["a"] == [*numbers, True, False, None, None, *texts]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("010: {DISTILLER.TYPE: KD}", ("key 010 as 8", 'write "010" in quotes')),
+        ("1_000: {DISTILLER.TYPE: KD}", ("key 1_000 as 1000", "in quotes")),
+        ("2026-01-01: {DISTILLER.TYPE: KD}", ("the key 2026-01-01", "in quotes")),
+        ("2024-13-45: {DISTILLER.TYPE: KD}", ("2024-13-45", "in quotes")),
+        ("=: {DISTILLER.TYPE: KD}", ("= is a sign", "in quotes")),
+        ("a: {DISTILLER.TYPE: KD, control: =}", ("= is a sign", "in quotes")),
+        ("a: {DISTILLER.TYPE: KD, control: <<}", ("<< is a sign", "in quotes")),
+        ("a: {DISTILLER.TYPE: KD, KD.WARMUP: 0b_}", ("0b_", "in quotes")),
+        ("a: {DISTILLER.TYPE: KD, KD.WARMUP: !!int '010'}", ("the tag !!int", "remove it")),
+        ("a: !!python/object/apply:os.system ['true']", ("the tag !!python/object/apply:os.system", "remove it")),
+        ("a: !mine {DISTILLER.TYPE: KD}", ("the tag !mine", "remove it")),
+        ("a: {DISTILLER.TYPE: KD}\n  a: {DISTILLER.TYPE: DKD}", ("'a' stands twice", "remove one")),
+    ],
+)
+def test_a_key_a_sign_or_a_tag_is_named_with_its_line(refused, text, parts):
+    refused(f"dataset: digits\nmethods:\n  {text}\n", "line ", *parts)
+
+
+def test_a_quoted_number_is_decimal_or_refused(refused):
+    refused(changed(base={"SOLVER.EPOCHS": "1_000"}), "base.SOLVER.EPOCHS", "expected integer")
+
+
+def test_a_reference_to_a_row_that_is_a_number_to_yaml_says_so(refused):
+    rows = {"2019": {"DISTILLER.TYPE": "KD"}, "b": {"DISTILLER.TYPE": "KD", "control": 2019}}
+    refused(changed(methods=rows), "methods.b.control", 'write "2019" in quotes')
+
+
+MERGED = [
+    ("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3, z: 4}\n", {"x": 1, "y": 3, "z": 4}),
+    ("a: &a {x: 1, y: 2}\nb: {y: 3, <<: *a}\n", {"x": 1, "y": 3}),
+    ("a: &a {x: 1}\nc: &c {x: 2, y: 2}\nb: {<<: [*a, *c]}\n", {"x": 1, "y": 2}),
+    ("a: &a {x: 1}\nc: &c {<<: *a, y: 2}\nb: {<<: *c, y: 3}\n", {"x": 1, "y": 3}),
+    ("b:\n  <<: {x: 1}\n  y: 2\n", {"x": 1, "y": 2}),
+    ("a: &a {S: {L: 1, M: 2}}\nb: {<<: *a, S: {N: 3}}\n", {"S": {"N": 3}}),
+    ("a: &a {S: {L: 1, M: 2}}\nb: {<<: *a, S.L: 3}\n", {"S": {"M": 2}, "S.L": 3}),
+    ("a: &a {S.L: 1, S.M: 2}\nb: {<<: *a, S: {L: 3}}\n", {"S": {"L": 3}, "S.M": 2}),
+    ('b: {"<<": 1}\n', {"<<": 1}),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), MERGED)
+def test_the_merge_key_merges_and_what_is_written_beside_it_counts_more(tmp_path, text, expected):
+    (tmp_path / "file.yaml").write_text(text)
+    assert read_yaml(tmp_path / "file.yaml")["b"] == expected
+
+
+def test_a_merged_row_is_the_row_written_out(tmp_path):
+    head = "dataset: digits\nseeds: [0]\npairs: [{teacher: resnet20, student: resnet8}]\nmethods:\n"
+    first = "  KD: &kd {DISTILLER.TYPE: KD, KD: {TEMPERATURE: 2, WARMUP: 3}}\n"
+    merged = ids(tmp_path, head + first + "  row: {<<: *kd, KD.TEMPERATURE: 5, GKD: {}}\n", "row")
+    row = "{DISTILLER.TYPE: KD, KD: {TEMPERATURE: 5, WARMUP: 3}, GKD: {}}"
+    assert merged == ids(tmp_path, head + first + f"  row: {row}\n", "row")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("a: &a {x: 1}\nb:\n  <<: *a\n  <<: *a\n", ("line 4", "<< stands twice", "write <<: [*first, *second]")),
+        ("a: &a {x: 1}\nb: {<<: *a, y: 1, y: 2}\n", ("line 2", "'y' stands twice")),
+        ("b: {<<: 3}\n", ("line 1", "<< takes mappings")),
+        ("a: &a {x: 1}\nb: {<<: [*a, 3]}\n", ("line 2", "<< takes mappings")),
+        ("a: &a {<<: *a}\n", ("line 1", "not valid YAML")),
+        ("a: &a [*a]\n", ("line 1", "not valid YAML")),
+        ("a: [" + "[" * 5000, ("not valid YAML",)),
+        ('a: "\\UFFFFFFFF"\n', ("not valid YAML",)),
+    ],
+    ids=["twice", "a key twice", "a number", "a number in a list", "merge circle", "circle", "deep", "no character"],
+)
+def test_a_merge_or_an_alias_that_cannot_be_is_one_line(tmp_path, text, parts):
+    (tmp_path / "file.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_yaml(tmp_path / "file.yaml")
+    assert "\n" not in str(caught.value) and all(part in str(caught.value) for part in ("file.yaml", *parts))
+
+
+@pytest.mark.parametrize("grown", ["[{}]", "{{<<: [{}]}}"], ids=["lists", "merges"])
+def test_aliases_of_aliases_do_not_grow_without_end(tmp_path, grown):
+    lines = ["a0: &a0 [x, x]" if grown.startswith("[") else "a0: &a0 {x: 1, y: 2}"]
+    lines += [f"a{i}: &a{i} {grown.format(', '.join([f'*a{i - 1}'] * 10))}" for i in range(1, 30)]
+    (tmp_path / "file.yaml").write_text("\n".join([*lines, ""]))
+    with pytest.raises(UserError, match="aliases stand for more than"):
+        read_yaml(tmp_path / "file.yaml")
+
+
 @pytest.mark.parametrize("text", ["seeds: [0, 1\n", "a: b: c\n", "a:\n\t- b\n", "a: *nothing\n", "a: \x00\n"])
 def test_invalid_yaml_is_one_line(tmp_path, monkeypatch, capsys, text):
     monkeypatch.chdir(write(tmp_path, text))
@@ -429,3 +568,68 @@ def test_dot_refuses_momenta_outside_their_range(tmp_path, capsys, monkeypatch, 
 def test_a_seed_beyond_exact_numbers_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(write(tmp_path, changed(seeds=[2**70])))
     check_line(main(["plan", "bad"]), *capsys.readouterr(), "seeds", "expected a list")
+
+
+# What is written and has no effect
+
+NONE_ALONE = {"NONE": {"DISTILLER.TYPE": "NONE"}}
+KD_ALONE = {"KD": {"DISTILLER.TYPE": "KD"}}
+PAIR = {"teacher": "resnet20", "student": "resnet8"}
+
+
+def in_base(**keys):
+    return DEMO["base"] | {name.replace("__", "."): value for name, value in keys.items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (changed(base=in_base(KD__TEMPERATURE=2), methods=NONE_ALONE), ["base.KD.TEMPERATURE: is read by no run"]),
+        (changed(base=in_base(KD={}), methods=NONE_ALONE), ["base.KD: is empty and read by no run"]),
+        (changed(base=in_base(SOLVER__DOT__DELTA=0.1), methods=KD_ALONE), ["base.SOLVER.DOT.DELTA: is read by no run"]),
+        (changed(base=in_base(GradientKD={"WARMUP": 2})), ["base.GradientKD.WARMUP: is read by no run"]),
+        (
+            changed(base=in_base(KD__WARMUP=2), methods={"a": {"DISTILLER.TYPE": "GradientKD"}}),
+            ["base.KD.WARMUP: is read by no run"],
+        ),
+        (changed(base=in_base(GKD={"K": 1}), methods=KD_ALONE), ["base.GKD.K: is read by no run; `GKD: {}` in a row"]),
+        (changed(base=in_base(GKD={}), methods=KD_ALONE), ["base.GKD: scales nothing here; `GKD: {}` in a row"]),
+        (changed(base=in_base(GKD={})), ["base.GKD: scales nothing here; `GKD: {}` in a row"]),
+        (
+            changed(pairs=[PAIR | {"GKD": {}, "DKD": {"T": 2}, "SOLVER.DOT": {}}], methods=KD_ALONE),
+            ["pairs[0].DKD.T: is read", "pairs[0].GKD: scales nothing", "pairs[0].SOLVER.DOT: is empty"],
+        ),
+        (changed(teachers={"KD": {}}), ["teachers.KD: is empty and read by no run"]),
+        (changed(teachers={"checkpoint": "best"}, methods=NONE_ALONE), ["teachers.checkpoint: no row learns from"]),
+        (changed(methods={"KD": {"DISTILLER.TYPE": "KD", "DKD": {}}}), ["methods.KD.DKD: is empty and read by no run"]),
+        (
+            changed(methods={"KD": {"DISTILLER.TYPE": "KD", "DKD": {}}, "other": {"like": "KD"}}),
+            ["methods.KD.DKD: is empty", "methods.other.DKD: is empty"],
+        ),
+    ],
+)
+def test_plan_notes_what_no_run_reads(tmp_path, monkeypatch, capsys, content, expected):
+    monkeypatch.chdir(write(tmp_path, content))
+    assert main(["plan", "bad"]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: params/bad.yaml: ")]
+    assert len(notes) == len(expected)
+    for note, part in zip(notes, expected, strict=True):
+        assert note.startswith(f"note: params/bad.yaml: {part}") and "\n" not in note
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        DEMO,
+        changed(base=in_base(KD__TEMPERATURE=2, DKD={"T": 3}, GKD={"K": 1}, SOLVER__DOT__DELTA=0.05)),
+        changed(base=in_base(KD={})),
+        changed(pairs=[PAIR, {**PAIR, "student": "resnet20", "KD": {"WARMUP": 3}, "SOLVER.LR": 0.1}]),
+        changed(teachers={"checkpoint": "best", "SOLVER.LR": 0.2}),
+        changed(methods={"KD": {"DISTILLER.TYPE": "KD", "KD": {}, "GKD": {}}}),
+        changed(base=in_base(SOLVER__DOT__DELTA=0.05), methods=KD_ALONE, sweep={"SOLVER.TRAINER": ["base", "dot"]}),
+    ],
+    ids=["demo", "read by some rows", "empty", "of a pair", "teachers", "empty in rows", "by a swept row"],
+)
+def test_what_some_run_reads_is_not_noted(tmp_path, content):
+    suite = load_suite("bad", write(tmp_path, content))
+    assert suite.notes == () and suite.only("*").notes == ()

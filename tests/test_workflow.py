@@ -309,6 +309,27 @@ def test_the_profile_says_the_device_and_what_it_takes_of_it(fresh, profile, dev
     assert limited == ({"gpu": 1} if profile == "gpu" else {}), "so many jobs on the GPU at a time"
 
 
+@pytest.mark.parametrize("name", ["007", "2026_11", "-x"])
+def test_a_suite_is_the_one_that_was_typed_whatever_number_it_may_be(fresh, name):
+    for seed, other in enumerate(["7", "202611", "007", "2026_11", "-x"]):
+        (fresh.path / f"params/{other}.yaml").write_text(SMALL.replace("[0, 1]", f"[{seed + 5}]"))
+    (seed,) = {run.rpartition("/s")[2].partition("-")[0] for run in fresh.plan(f"suite={name}", "only=NONE")["train"]}
+    assert (fresh.path / f"params/{name}.yaml").read_text().count(f"seeds: [{seed}]")
+
+
+def test_a_job_of_its_own_process_works_on_the_same_suite_and_part(fresh):
+    """Snakemake starts it with a command line of its own making, and the workflow is parsed again there."""
+    row = "it's \\ $HOME `x`"
+    (fresh.path / "params/007.yaml").write_text(SMALL + f'  "{row.replace(chr(92), chr(92) * 2)}": {{like: KD}}\n')
+    fresh.add(
+        '\n\nrule nested:\n    output: "nested.txt"\n    run:\n'
+        '        open(output[0], "w").write(f"{workflow.is_main_process} {SUITE} {ONLY}")\n',
+        "Snakefile",
+    )
+    succeeded(fresh.snakemake("nested.txt", "--config", "suite=007", f"only={row}"))
+    assert (fresh.path / "nested.txt").read_text() == f"False 007 {row}"
+
+
 def test_snakemake_lint_is_clean(fresh):
     succeeded(fresh.snakemake("--lint"))
 

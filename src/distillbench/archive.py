@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from distillbench import __version__
 from distillbench.claim import claim
+from distillbench.command_lines import command
 from distillbench.config.specification import RUN_ID, read_specification
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
@@ -53,8 +54,8 @@ def export_suite(suite, store, out, weights=True, root="."):
     """Write the finished runs of a suite to an archive; returns ([runs], [lines on what is left out]).
 
     suite: `Suite`; out: FILE.tar, FILE.tar.gz or FILE.tgz; weights: False leaves model.*.pt out.
-    Raises UserError if no run is finished, a file of a run is not what its name says, or something else than an
-    archive of this suite has the name `out`.
+    A run of which a file is damaged is left out. Raises UserError if no run is left, or something else than an archive
+    of this suite has the name `out`.
     """
     if not str(out).endswith(ENDINGS):
         raise UserError(f"--out {out}: an archive's name ends with {', '.join(ENDINGS)}")
@@ -68,18 +69,24 @@ def export_suite(suite, store, out, weights=True, root="."):
         if missing:
             notes.append(f"{run}: left out, {'not there' if len(missing) == len(NEEDED) else f'has no {missing[0]}'}")
             continue
+        try:
+            record, specification = read_record(directory / "record.json"), store.specification(run)
+            for checkpoint in CHECKPOINTS:
+                store.metrics(run, checkpoint)
+                store.predicted(run, checkpoint)
+        except UserError as error:
+            notes.append(f"{run}: left out, {error}")
+            continue
         names = NEEDED
         if weights and all((directory / name).exists() for name in WEIGHTS):
             names += WEIGHTS
         elif weights:
             notes.append(f"{run}: without weights, they are not here")
         files |= {f"runs/{run}/{name}": directory / name for name in names}
-        runs[run] = {
-            "specification": store.specification(run).digest,
-            "weights": read_record(directory / "record.json")["weights"],
-        }
+        runs[run] = {"specification": specification.digest, "weights": record["weights"]}
     if not runs:
-        raise UserError(f"suite {suite.name}: no finished run here, nothing to export; `distillbench status` says more")
+        more = f"`{command('status', suite.name)}` says more"
+        raise UserError(f"suite {suite.name}: no finished run here, nothing to export; {more}")
     manifest = {"schema": SCHEMA, "suite": suite.name, "distillbench": __version__, "runs": runs}
     manifest["files"] = {name: {"sha256": sha256_of(p), "size": p.stat().st_size} for name, p in files.items()}
     _write_archive(Path(out), to_json(manifest).encode(), files)

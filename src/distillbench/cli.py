@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -189,14 +190,17 @@ def megabytes(size):
 
 
 def main(arguments=None):
-    """Run a command; returns the exit code: 2 for bad input, 1 for a run that failed."""
+    """Run a command; returns the exit code: 2 for bad input, 1 for a run that failed.
+
+    A command that goes on past damaged runs returns the lines on them: they come last, with code 2.
+    """
     prepare()
     options = vars(parser().parse_args(arguments))
     function = options.pop("function")
     try:
-        code = function(**options) or 0
+        result = function(**options)
         sys.stdout.flush()
-        return code
+        return _tell(result) if isinstance(result, list) else result or 0
     except UserError as error:
         print(f"distillbench: {error}", file=sys.stderr)
         return 2
@@ -220,14 +224,21 @@ def _discard_output():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _tell(problems):
+    """Print the lines on what was damaged among things that were not; the exit code."""
+    for line in dict.fromkeys(problems):
+        print(f"distillbench: {line}", file=sys.stderr)
+    return 2 if problems else 0
+
+
 def plan(suite, only):
     """Say which runs of a suite are done and which would be trained, and write their specifications."""
     from distillbench.loggers import require_imports
     from distillbench.planning import plan_where_possible
-    from distillbench.store import Store, finished
+    from distillbench.store import LookingStore, finished
 
     part, unwritten = plan_where_possible(suite, only)
-    store = Store(planned=part.runs)
+    store = LookingStore(planned=part.runs)
     states = {run: store.state(run) for run in part.runs}
     rows = {}
     for cell in part.cells:
@@ -238,7 +249,7 @@ def plan(suite, only):
         print(f"{state:8} {run:{width}}  {', '.join(names)}{f'  ({detail})' if detail else ''}")
     todo = sum(not finished(store.run(run)) and states[run][0] not in ("done", "stale", "trained") for run in states)
     print(f"\n{len(rows)} runs, {len(rows) - todo} trained, {todo} to train")
-    for note in dict.fromkeys(f"{cell.row}: {note}" for cell in part.cells for note in cell.notes):
+    for note in dict.fromkeys([*part.notes, *(f"{cell.row}: {note}" for cell in part.cells for note in cell.notes)]):
         print(f"note: {note}")
     if unwritten:
         print(f"note: specifications are not written ({unwritten})")
@@ -246,6 +257,7 @@ def plan(suite, only):
         require_imports(part.loggers(*store.untrained(part.runs)))
     except UserError as error:
         print(f"note: {error}")
+    return store.told
 
 
 def train(spec, out, work, device, save_seconds, log, again):
@@ -340,13 +352,14 @@ def tables(suite, out, partial):
     if out is None:
         print(FORMATS["md"](results.table))
         print(f"Files: reports/{suite}/ (page, tables, figures, paper), results/runs/ (runs), results/suites/{suite}/")
-        return
+        return results.problems
     prefix = "partial-" if partial else ""
     with output(out, f"tables {suite}", f"reports/{suite}/tables", partial) as folder:
         for ending, write in FORMATS.items():
             write_atomically(folder / f"{prefix}main.{ending}", write(results.table))
         for ending, write in details.FORMATS.items():
             write_atomically(folder / f"{prefix}details.{ending}", write(suite, results.details))
+    return results.problems
 
 
 def figures(suite, out, partial):
@@ -366,6 +379,7 @@ def figures(suite, out, partial):
     if boxes:
         characters = "".join(sorted(boxes))
         print(f"note: boxes in the figures, as no font here has {characters}; install one, say Noto", file=sys.stderr)
+    return results.problems
 
 
 def report(suite, out, partial):
@@ -382,16 +396,16 @@ def report(suite, out, partial):
     from distillbench.reporting.results import read_results
 
     load_suite(suite)  # for the references in a user's own method files
-    results, shown = read_results(suite, partial), f"reports/{suite}"
+    results, shown, problems = read_results(suite, partial), f"reports/{suite}", []
     if partial:
-        tables(suite, f"{shown}/tables", partial)
-        figures(suite, None, partial)
+        problems = tables(suite, f"{shown}/tables", partial) + figures(suite, None, partial)
     about = results.index, results.store, shown
     with output(out or shown, f"report {suite}", shown, partial) as folder:
         page = render_page(results.table, *about, partial)
         write_atomically(folder / ("partial.html" if partial else "index.html"), page)
         paper = folder / ("partial-paper" if partial else "paper")
         write_paper(results.table, results.details, *about, paper, partial)
+    return problems + results.problems
 
 
 def collect(suite, out):
@@ -418,10 +432,10 @@ def collect(suite, out):
 def status(suite):
     """How far a suite is: runs by state, what runs now, what failed and why."""
     from distillbench.planning import plan_suite
-    from distillbench.store import Store
+    from distillbench.store import LookingStore
 
     runs = plan_suite(suite, write=False).runs
-    store = Store(planned=runs)
+    store = LookingStore(planned=runs)
     states = {run: store.state(run) for run in runs}
     counts = {}
     for state, _ in states.values():
@@ -434,27 +448,38 @@ def status(suite):
     for run in runs:
         if states[run][0] in ("done", "stale", "trained") and (warning := store.other_realisation(run)):
             print(f"  warning: {warning}")
+    return store.told
 
 
 def ls():
-    """List the runs in results/runs with their last-epoch accuracy."""
-    from distillbench.store import Store
+    """List the runs in results/runs with their last-epoch accuracy, or with what keeps them from having one."""
+    from distillbench.store import LookingStore
 
-    store = Store()
+    store = LookingStore()
     for run in store.ids():
         entries = {entry["metric"]: entry["value"] for entry in store.metrics(run, "last") or ()}
-        older = f"  (older code: {text})" if (text := store.older(run)) else ""
-        print(f"{run}  {entries['top1']:.2f}{older}" if entries else f"{run}  {store.state(run)[0]}{older}")
+        state, detail = store.state(run)
+        facts = [f"{entries['top1']:.2f}"] if "top1" in entries else [state]
+        if state in ("damaged", "in part"):
+            facts = [*(facts if "top1" in entries else ()), f"{state}: {detail}"]
+        if older := store.older(run):
+            facts.append(f"(older code: {older})")
+        print("  ".join([run, *facts]))
+    return store.told
 
 
 def show(run):
-    """Show everything that is known of a run."""
+    """Show everything that is known of a run, as far as it is here."""
     from distillbench.files import to_json
-    from distillbench.store import Store
+    from distillbench.store import LookingStore
 
-    store = Store()
+    store = LookingStore()
     run_id = store.find(run)
-    print(to_json(store.specification(run_id).as_file()), end="")
+    state, detail = store.state(run_id)
+    if state == "in part":
+        print(f"{state}: {detail}")
+    elif specification := store.attempt(run_id, lambda: store.specification(run_id)):
+        print(to_json(specification.as_file()), end="")
     if older := store.older(run_id):
         print(f"older code: {older}")
     if record := store.record(run_id):
@@ -462,6 +487,7 @@ def show(run):
     for checkpoint in ("last", "best"):
         for entry in store.metrics(run_id, checkpoint) or ():
             print(f"{checkpoint:5} {entry['split']} {entry['metric']:13} {entry['value']:.4f}")
+    return store.told
 
 
 def diff(run, other):
@@ -481,7 +507,9 @@ def explain(suite, cell):
     """From a cell of a suite's table to its runs, their files, the commands that make them, and the control."""
     from distillbench.reporting.explain import explain as explain_cell
 
-    print(explain_cell(suite, " ".join(cell)), end="")
+    text, problems = explain_cell(suite, " ".join(cell))
+    print(text, end="")
+    return problems
 
 
 def export(suite, only, predictions, out):
@@ -516,9 +544,8 @@ def import_(file):
         print(f"warning: {warning}")
     suite = f"params/{manifest['suite']}.yaml"
     if not Path(suite).exists() or sha256_of(suite) != manifest["files"][suite]["sha256"]:
-        print(
-            f"note: {suite} is {'another' if Path(suite).exists() else 'not'} here; `tar -xOf {file} {suite}` shows it"
-        )
+        look = shlex.join(["tar", "-xOf", file, suite])
+        print(f"note: {suite} is {'another' if Path(suite).exists() else 'not'} here; `{look}` shows it")
     return int(bool(warnings) or any(state == "refused" for _, state, _ in outcomes))
 
 

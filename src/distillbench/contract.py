@@ -11,7 +11,7 @@ from distillbench.config.specification import build_specification
 from distillbench.data import Images
 from distillbench.data.digits import arrays
 from distillbench.engine.feed import epoch_plan, fetch
-from distillbench.engine.learner import Learner
+from distillbench.engine.learner import Learner, averages
 from distillbench.engine.run import put_images
 from distillbench.engine.streams import initialisation
 from distillbench.engine.weights import weights_digest
@@ -21,6 +21,7 @@ from distillbench.models import build_network
 
 TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
 NUM_IMAGES, BATCH = 300, 32
+EPOCHS = (1, 2, 10**6)  # the last is behind every warm-up
 
 
 class Broken(Exception):
@@ -28,16 +29,19 @@ class Broken(Exception):
 
 
 def check_method(name, report=print):
-    """Try every rule on a method, in all its combinations with GKD and the trainers; returns the number broken."""
+    """Try every rule on a method, in all its combinations with GKD and the trainers; returns the number broken.
+
+    Raises UserError if the method's file cannot be imported or does not fit its declaration.
+    """
     broken = 0
+    torch.set_num_threads(1)  # as runs have by default; more only get into each other's way at this size
+    method_class(name)
     for combination, keys in combinations(name).items():
         for rule in RULES:
             try:
                 rule(keys)
-            except Broken as error:
+            except (Broken, UserError) as error:
                 problem = str(error)
-            except UserError:
-                raise
             except Exception as error:  # whatever the method's code raises
                 problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
             else:
@@ -71,12 +75,12 @@ def learner(keys, seed=0):
     with initialisation(0, "teacher"):
         network = build_network("resnet8", 10).requires_grad_(False).eval() if needs else None
     built = Learner(specification, NUM_IMAGES, network)
-    built.set_epoch(10**6, 0.02)  # behind every warm-up
+    built.set_epoch(EPOCHS[-1], 0.02)
     built.train()
     return built
 
 
-def batch(keys, position=0, device="cpu"):
+def batch(keys, position=0, device="cpu", size=BATCH):
     """The batch of digits at a position of the first epoch, as the method wants it."""
     declared = components.datasets()["digits"]
     specification = {
@@ -87,7 +91,7 @@ def batch(keys, position=0, device="cpu"):
     training, _ = put_images(specification, _images(), torch.device("cpu"))
     views = components.methods()[keys["DISTILLER.TYPE"]]["views"]
     plan = epoch_plan(0, 1, NUM_IMAGES, views, declared["augmentation"])
-    return fetch(training.to(device), plan.to(device), position, position + BATCH)
+    return fetch(training.to(device), plan.to(device), position, position + size)
 
 
 @cache
@@ -166,6 +170,17 @@ def resumes(keys):
         raise Broken("it differs; keep what changes in buffers or parameters of the method, not in attributes")
 
 
+def names_its_numbers(keys):
+    """losses and observations have columns of their own in history.csv, in every epoch and every batch"""
+    built = learner(keys)
+    for epoch in EPOCHS:
+        sums = {}
+        built.set_epoch(epoch, 0.02)
+        for size in (BATCH // 4, BATCH // 8):  # the last batch of an epoch is smaller
+            built.step(batch(keys, size=size), sums)
+        averages(sums)
+
+
 def learns(keys):
     """twenty steps on one batch lower the sum of its losses"""
     built, fixed, totals = learner(keys), batch(keys), []
@@ -177,7 +192,8 @@ def learns(keys):
         raise Broken(f"they went from {totals[0]:.4g} to {totals[-1]:.4g}; look at signs and weights")
 
 
-RULES = (gives_finite_losses, waits_for_no_device, trains_what_is_its_own, is_a_function_of_the_seed, resumes, learns)
+RULES = (gives_finite_losses, names_its_numbers, waits_for_no_device, trains_what_is_its_own)
+RULES += (is_a_function_of_the_seed, resumes, learns)
 
 
 def _digest(built):

@@ -28,4 +28,4 @@ def name_user():
 
 def as_text(argument):
     """An argument of the command line as UTF-8 whatever the locale. (Files' names have to stay as they came.)"""
-    return os.fsencode(argument).decode(errors="replace")
+    return argument.encode(errors="surrogateescape").decode(errors="replace")

@@ -17,6 +17,8 @@ def one_of(value, valid, what):
     import difflib
 
     valid = sorted(str(v) for v in valid)
+    if not isinstance(value, str) and str(value) in valid:  # YAML reads control: 2019 as a number
+        return f'{value!r} is not text; write "{value}" in quotes'
     near = difflib.get_close_matches(str(value), valid, n=1)
     hint = f"did you mean {near[0]}?" if near else f"valid: {', '.join(valid)}"
     return f"unknown {what} {value!r}; {hint}"

@@ -63,7 +63,7 @@ class Found(NamedTuple):
 def find_unused(store, root="."):
     """What in the store is kept by no suite and no pin; deletes nothing. The pins of every reference count.
 
-    Raises UserError if there is no params/, git fails or the specification of a pinned run is damaged.
+    Raises UserError if there is no params/ or git fails.
     """
     root, problems = Path(root), []
     if not (root / "params").is_dir():
@@ -101,7 +101,7 @@ def find_unused(store, root="."):
             problems.append(f"{PINS}, line {number}: {text}: {what}; write the whole id")
         pins.append(text)
     kept = set().union(*(_named(text, places) for text in pins), filter(store.running, places))
-    kept = named_by_suites | _with_teachers(kept, places, store)
+    kept = named_by_suites | _with_teachers(kept, places, store, problems)
     items = [Unused(run, places[run], sum(map(_size, places[run].values()))) for run in sorted(places.keys() - kept)]
     if references is None:
         return Found(items, problems, "of the working tree (outside git, so it alone counts)")
@@ -213,13 +213,17 @@ def _named(text, runs):
     return {run for run in runs if run.startswith(text) or run.rpartition("-")[2].startswith(text)}
 
 
-def _with_teachers(runs, places, store):
-    """The runs and, as far as they are here, the teachers that they were distilled from."""
+def _with_teachers(runs, places, store, problems):
+    """The runs and, as far as they are here, the teachers that they were distilled from; adds to problems."""
     runs, todo = set(runs), list(runs)
     while todo:
         run = todo.pop()
         if "spec" in places[run] or (store.run(run) / "spec.json").exists():
-            teacher = store.specification(run).teacher_id
+            try:
+                teacher = store.specification(run).teacher_id
+            except UserError as error:
+                problems.append(f"{run}, pinned or being worked on: its teacher is not known ({error})")
+                continue
             if teacher in places and teacher not in runs:
                 runs.add(teacher)
                 todo.append(teacher)

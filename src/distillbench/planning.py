@@ -1,6 +1,7 @@
 """Planning a suite: expand it and freeze what it consists of. Shared by the workflow's parsing and the command line."""
 
 from distillbench.config.suite import load_suite
+from distillbench.errors import UserError
 from distillbench.files import read_json, to_json, write_atomically
 from distillbench.reporting.index import index_path, write_index
 from distillbench.store import Store
@@ -20,7 +21,7 @@ def plan_suite(name, only=None, root=".", write=True):
             if not path.exists() or _method_file(path) != sources[run]["method_file"]:
                 write_atomically(path, to_json({**specification.as_file(), "source": sources[run]}))
         write_index(suite, index_path(name, root))
-    return suite.only(only) if only else suite
+    return suite if only is None else suite.only(only)
 
 
 def plan_where_possible(name, only=None, root="."):
@@ -32,5 +33,11 @@ def plan_where_possible(name, only=None, root="."):
 
 
 def _method_file(path):
-    """Where a planned run's own method was: the same source may have moved since, which makes no other run."""
-    return (read_json(path).get("source") or {}).get("method_file")
+    """Where a planned run's own method was: the same source may have moved since, which makes no other run.
+
+    Of a damaged file it is the file's own path, which no method has.
+    """
+    try:
+        return (read_json(path)["source"] or {}).get("method_file")
+    except (UserError, KeyError, TypeError, AttributeError):
+        return path

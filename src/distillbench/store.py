@@ -38,10 +38,15 @@ class Store:
         return self.results / "specs" / f"{run_id}.json"
 
     def ids(self):
-        """Ids of all runs that are there, finished or partly pulled, sorted."""
-        found = {path.parent.relative_to(self.runs).as_posix() for path in self.runs.glob("*/*/*/*/spec.json")}
-        found |= {path.parents[2].relative_to(self.runs).as_posix() for path in self.runs.glob("*/*/*/*/eval/*/*")}
+        """Ids of all runs of which anything is there, finished or partly pulled, sorted."""
+        found = {path.parent.relative_to(self.runs).as_posix() for path in self.runs.glob("*/*/*/*/*")}
         return sorted(run for run in found if re.fullmatch(RUN_ID, run))
+
+    told = ()  # lines on what is damaged, see `LookingStore`
+
+    def attempt(self, run_id, read, default=None):
+        """What read() returns of a run; see `LookingStore`."""
+        return read()
 
     def find(self, name):
         """The id that a directory, an id or any unique prefix of an id or of its hash names."""
@@ -62,11 +67,11 @@ class Store:
     def specification(self, run_id):
         """Of a run that is there, or planned. The text is checked against the digest in its own name."""
         path = self.run(run_id) / "spec.json"
-        if not path.exists():
-            path = self.planned(run_id)
-            if run_id in self.known:
-                return self.known[run_id]
-        specification = read_specification(path)
+        if not path.exists() and run_id in self.known:
+            return self.known[run_id]
+        if not path.exists() and not self.planned(run_id).exists():
+            raise UserError(f"{path}: no such file; pull or restore it, or plan a suite that has the run")
+        specification = read_specification(path if path.exists() else self.planned(run_id))
         if specification.id != run_id:
             raise UserError(f"{path}: holds the specification of {specification.id}; restore or remove it")
         return specification
@@ -88,7 +93,7 @@ class Store:
         try:
             content = read_json(path)
             mine, entries = content["run_sha256"].startswith(run_id.rpartition("-")[2]), content["metrics"]
-            [(entry["split"], entry["metric"], float(entry["value"])) for entry in entries]
+            [(entry["split"], entry["checkpoint"], entry["metric"], float(entry["value"])) for entry in entries]
         except (KeyError, TypeError, ValueError, AttributeError):
             raise UserError(f"{path}: not metrics of a run; remove the file and evaluate again") from None
         if not mine:
@@ -199,7 +204,10 @@ class Store:
         if folder not in self._alike:
             self._alike[folder] = defaultdict(list)
             for path in sorted(folder.glob("*/spec.json")):
-                specification = read_specification(path)
+                try:
+                    specification = read_specification(path)
+                except UserError:  # what looks at that run says so
+                    continue
                 self._alike[folder][_digest_without_code(specification)].append(specification.id)
         return self._alike[folder]
 
@@ -229,12 +237,94 @@ class Store:
         return f"{run_id}: same id, different realisation: {weights}"
 
 
+class LookingStore(Store):
+    """A store for lists of runs: what cannot be read stops none of the others.
+
+    It counts as not here, and the line that says why is in `problems`, {run: [line]}.
+    """
+
+    def __init__(self, root=".", planned=()):
+        super().__init__(root, planned)
+        self.problems = {}
+
+    @property
+    def told(self):
+        """All lines."""
+        return [line for lines in self.problems.values() for line in lines]
+
+    def attempt(self, run_id, read, default=None):
+        try:
+            return read()
+        except UserError as error:
+            lines = self.problems.setdefault(run_id, [])
+            if str(error) not in lines:
+                lines.append(str(error))
+            return default
+
+    def record(self, run_id):
+        return self.attempt(run_id, lambda: Store.record(self, run_id))
+
+    def predicted(self, run_id, checkpoint):
+        return self.attempt(run_id, lambda: Store.predicted(self, run_id, checkpoint), {})
+
+    def _metrics_file(self, run_id, checkpoint):
+        return self.attempt(run_id, lambda: Store._metrics_file(self, run_id, checkpoint))
+
+    def specification(self, run_id):
+        """As planned, where that of the run is damaged."""
+        planned = self.known.get(run_id)
+        if (self.run(run_id) / "spec.json").exists() and (planned or self.planned(run_id).exists()):
+            found = self.attempt(run_id, lambda: Store.specification(self, run_id))
+            return found or planned or read_specification(self.planned(run_id))
+        return Store.specification(self, run_id)
+
+    def state(self, run_id):
+        """As ever, or (damaged, the first problem), or (in part, what is missing)."""
+        found = self.attempt(run_id, lambda: Store.state(self, run_id)) if self._specified(run_id) else None
+        if run_id in self.problems:
+            return "damaged", self.problems[run_id][0]
+        return found or ("in part", "has no spec.json; pull or restore it, or plan a suite that has the run")
+
+    def _specified(self, run_id):
+        known = run_id in self.known or self.planned(run_id).exists()
+        return known or (self.run(run_id) / "spec.json").exists()
+
+    def older(self, run_id):
+        return self._known(run_id, Store.older) or ""
+
+    def other_realisation(self, run_id):
+        return self._known(run_id, Store.other_realisation)
+
+    def _known(self, run_id, tell):
+        """What there is to tell of a run whose specification can be read; `state` says why it cannot."""
+        try:
+            return tell(self, run_id)
+        except UserError:
+            return None
+
+
 def read_record(path):
     """What record.json of a finished run holds. Raises UserError if it is something else."""
     record = read_json(path)
-    if not isinstance(record, dict) or not record.keys() >= RECORDED or not isinstance(record["weights"], dict):
+    if not isinstance(record, dict) or not record.keys() >= RECORDED or not _is_record(record):
         raise UserError(f"{path}: not a run's record; restore the file or remove the run")
     return record
+
+
+def _is_record(record):
+    """Whether what is compared, computed with or printed has its type."""
+    weights, texts = record["weights"], ("run", "finished", "device", "platform")
+    return (
+        isinstance(weights, dict)
+        and all(isinstance(weights.get(checkpoint), str) for checkpoint in CHECKPOINTS)
+        and isinstance(record["teacher_weights"], (str, type(None)))
+        and all(isinstance(record[name], str) for name in texts)
+        and isinstance(record["seconds"], (int, float))
+        and isinstance(record["images_per_second"], (int, float, type(None)))
+        and isinstance(record["versions"], dict)
+        and isinstance(record["modified"], (list, type(None)))
+        and isinstance(record["commit"], (str, type(None)))
+    )
 
 
 def require_own(directory, specification, work):

@@ -6,6 +6,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from distillbench.command_lines import config_texts, handed_on
 from distillbench.config.specification import RUN_ID
 from distillbench.environment import as_text, name_user
 from distillbench.errors import UserError
@@ -42,11 +43,10 @@ def require_whole_suite(arguments):
 
 
 try:
-    for key in config:
-        if key not in ("suite", "only"):
-            raise UserError(f"--config {key}=...: unknown; valid: suite=NAME, only=ROW")
-    SUITE = str(config.get("suite", "demo"))  # Snakemake reads suite=7 as a number
-    ONLY = as_text(str(config["only"])) if "only" in config else None
+    CONFIG = config_texts(config, workflow.config_settings.config_args)
+    SUITE, ONLY = CONFIG.get("suite", "demo"), CONFIG.get("only")
+    ONLY = ONLY if ONLY is None else as_text(ONLY)
+    workflow.config_settings.config_args = handed_on(workflow.config_settings.config_args)
     # Jobs parse this file again, perhaps after an edit of params/: only the main process writes.
     PLAN = plan_suite(SUITE, ONLY, write=workflow.is_main_process)
     if workflow.is_main_process:
@@ -162,7 +162,7 @@ def again(*runs):
 def again_option(wildcards):
     """For a job on another machine, which makes itself anew from other arguments, it is in the environment."""
     if workflow.is_main_process and again(wildcards.run):
-        os.environ["DISTILLBENCH_AGAIN"] = "--again"
+        os.environ.update(DISTILLBENCH_AGAIN="--again")
     return os.environ.get("DISTILLBENCH_AGAIN", "")
 
 
@@ -243,6 +243,6 @@ def run_device(wildcards, resources):
 def write_partial_reports():
     """After a failure: tables and page from the runs that are there, with the reason in the cell."""
     folder = f"reports/{SUITE}"
-    command = [sys.executable, "-m", "distillbench", "report", SUITE, "--partial", "--out", folder]
+    command = [sys.executable, "-m", "distillbench", "report", "--partial", "--out", folder, "--", SUITE]
     if subprocess.run(command).returncode == 0:
         print(f"partial reports: {folder}/tables/partial-main.md, {folder}/partial.html", file=sys.stderr)

@@ -18,7 +18,7 @@ rule collect:
     conda:
         "../../environment.yml"
     shell:
-        "python -m distillbench collect {wildcards.suite} --out results/suites/{wildcards.suite} > {log} 2>&1"
+        "python -m distillbench collect --out results/suites/{wildcards.suite} -- {wildcards.suite} > {log} 2>&1"
 
 
 rule tables:
@@ -32,8 +32,8 @@ rule tables:
     conda:
         "../../environment.yml"
     shell:
-        "python -m distillbench tables {wildcards.suite}"
-        " --out reports/{wildcards.suite}/tables > {log} 2>&1"
+        "python -m distillbench tables --out reports/{wildcards.suite}/tables"
+        " -- {wildcards.suite} > {log} 2>&1"
 
 
 rule figures:
@@ -47,8 +47,8 @@ rule figures:
     conda:
         "../../environment.yml"
     shell:
-        "python -m distillbench figures {wildcards.suite}"
-        " --out reports/{wildcards.suite}/figures > {log} 2>&1"
+        "python -m distillbench figures --out reports/{wildcards.suite}/figures"
+        " -- {wildcards.suite} > {log} 2>&1"
 
 
 rule report:
@@ -66,4 +66,4 @@ rule report:
     conda:
         "../../environment.yml"
     shell:
-        "python -m distillbench report {wildcards.suite} --out reports/{wildcards.suite} > {log} 2>&1"
+        "python -m distillbench report --out reports/{wildcards.suite} -- {wildcards.suite} > {log} 2>&1"

@@ -5,61 +5,41 @@ Planning a suite must not import torch, so they are read from the syntax tree: t
 executed. Adding a component is adding a file to its folder.
 """
 
-import ast
 from functools import cache
 from pathlib import Path
 
-from distillbench.config.keys import Key
+from distillbench.config.declarations import DATASET, FAMILY, METHOD, SCALING, TRAINER, read_declaration
+from distillbench.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
+KINDS = {"methods": METHOD, "models": FAMILY, "data": DATASET, "engine/trainers": TRAINER}  # by folder
 own_methods = {}  # methods in files of the user's own, by name; see config/method_files.py
 
 
-def _literal(node):
-    """The value of a literal expression, which may hold calls of `Key` with literal arguments."""
-    if isinstance(node, ast.Dict):
-        return {_literal(k): _literal(v) for k, v in zip(node.keys, node.values, strict=True)}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Key":
-        return Key(*map(_literal, node.args), **{k.arg: _literal(k.value) for k in node.keywords})
-    return ast.literal_eval(node)
-
-
-def _literals(body):
-    values = {}
-    for node in body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            try:
-                values[node.targets[0].id] = _literal(node.value)
-            except ValueError:
-                continue  # not a literal: implementation, not declaration
-    return values
-
-
 def read_declarations(path):
-    """The literals of a component's file: those of its class that has a `name`, or those of the module.
-
-    path: a Python file. Returns a dict with at least `name`, `version` and `bibtex` (one entry, or ""), or None if
-    it declares nothing.
-    """
-    tree = ast.parse(Path(path).read_text(encoding="utf-8"), filename=str(path))
-    for body in [*(n.body for n in tree.body if isinstance(n, ast.ClassDef)), tree.body]:
-        values = _literals(body)
-        if "name" in values and "version" in values:
-            return {"bibtex": "", **values, "module": Path(path).stem, "doc": ast.get_docstring(tree) or ""}
-    return None
+    """What a file in a folder of components declares, or None; see `declarations.read_declaration`."""
+    return read_declaration(path, KINDS[path.parent.relative_to(PACKAGE).as_posix()], optional=True)
 
 
 def _registry(folder):
-    found = [read_declarations(path) for path in sorted((PACKAGE / folder).glob("*.py"))]
-    return {values["name"]: values for values in found if values}
+    found = {}
+    for path in sorted((PACKAGE / folder).glob("*.py")):
+        if declared := read_declarations(path):
+            _add(found, declared["name"], declared, path)
+    return found
 
 
-METHOD_DEFAULTS = {"keys": {}, "needs": (), "views": 1, "temperature": None}
+def _add(found, name, declared, path):
+    """Raises UserError, naming both files, if there is one of that name."""
+    if name in found:
+        other = path.with_name(f"{found[name]['module']}.py")
+        raise UserError(f"{path}: the name {name} is declared in {other} too; choose another")
+    found[name] = declared
 
 
 @cache
 def packaged_methods():
-    return {name: {**METHOD_DEFAULTS, **values} for name, values in _registry("methods").items()}
+    return _registry("methods")
 
 
 def methods():
@@ -69,12 +49,8 @@ def methods():
 
 @cache
 def trainers():
-    """{name: {version, version_without_margin, node, keys, two_losses, margin}} of every trainer, by `SOLVER.TRAINER`.
-
-    two_losses: whether it needs a distillation loss; margin: the key that the momentum has to leave room for.
-    """
-    defaults = {"keys": {}, "node": None, "two_losses": False, "margin": None, "version_without_margin": None}
-    return {name: {**defaults, **values} for name, values in _registry("engine/trainers").items()}
+    """{name: {version, version_without_margin, node, keys, two_losses, margin}} of every trainer."""
+    return _registry("engine/trainers")
 
 
 def trainer_version(name, parameters, schedule):
@@ -95,19 +71,15 @@ def datasets():
 
 @cache
 def gradient_scaling():
-    return read_declarations(PACKAGE / "gradient_scaling.py")
+    return read_declaration(PACKAGE / "gradient_scaling.py", SCALING)
 
 
 @cache
 def networks():
-    """{network: {family, version, arguments}}; a family's file declares `networks = {name: arguments}`."""
-    return {
-        network: {
-            "family": family["name"],
-            "module": family["module"],
-            "version": family["version"],
-            "arguments": arguments,
-        }
-        for family in _registry("models").values()
-        for network, arguments in family["networks"].items()
-    }
+    """{network: {family, module, version, arguments}}; a family's file declares `networks = {name: arguments}`."""
+    found = {}
+    for family in _registry("models").values():
+        about = {"family": family["name"], "module": family["module"], "version": family["version"]}
+        for network, arguments in family["networks"].items():
+            _add(found, network, {**about, "arguments": arguments}, PACKAGE / "models" / f"{family['module']}.py")
+    return found

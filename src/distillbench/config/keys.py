@@ -1,11 +1,13 @@
 """`Key`: the declaration of one configuration key, and the typing of its values."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from distillbench.errors import UserError, one_of
 
 UNSET = "<unset>"
+DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,9 @@ class Key:
 def _number(value):
     """The finite number that `value` is or reads as ("1e-2" is text to YAML, a number to people), else None."""
     if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
+        if not DECIMAL.fullmatch(value):  # float() also takes "1_000" and digits of other scripts
             return None
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return value if abs(value) < 1e300 else None

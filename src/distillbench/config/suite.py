@@ -2,14 +2,14 @@
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from distillbench.config import components, method_files
-from distillbench.config.resolve import Written, flatten, needs_teacher, read_keys, resolve
+from distillbench.config.resolve import SWITCH, Written, flatten, needs_teacher, read_keys, resolve
 from distillbench.config.schema import all_keys
 from distillbench.config.specification import Specification, build_specification, is_seed
 from distillbench.config.yaml_file import read_yaml
@@ -18,6 +18,7 @@ from distillbench.loggers import asked_for
 
 SECTIONS = ("dataset", "seeds", "base", "teachers", "teacher_seed", "pairs", "method_files", "methods", "sweep")
 REQUIRED = ("dataset", "seeds", "pairs", "methods")
+SWITCHED = f"`{SWITCH}: {{}}` in a row switches it on"
 SET_ELSEWHERE = {"DATASET.TYPE": "dataset:", "DISTILLER.TEACHER": "pairs:", "DISTILLER.STUDENT": "pairs:"}
 
 
@@ -48,6 +49,7 @@ class Suite:
     name: str
     source: str
     cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()  # on what is written and has no effect
 
     @cached_property
     def runs(self):
@@ -83,7 +85,7 @@ class Suite:
                 raise UserError(f"only={pattern}: matches no run of suite {self.name}; rows are {', '.join(rows)}")
         needed = {cell.specification.teacher_id for cell in chosen}
         cells = (c for c in self.cells if c.name in names or (c.role == "teacher" and c.specification.id in needed))
-        return Suite(self.name, self.source, tuple(cells))
+        return replace(self, cells=tuple(cells))
 
 
 def _matches(cell, pattern):
@@ -138,13 +140,16 @@ class _Reader:
     def suite(self):
         base, teachers = self.flat("base", self.content.get("base", {}), below_rows=True), self.teachers()
         dataset, seeds, pairs, rows = self.dataset(), self.seeds(), self.pairs(), self.rows()
-        cells = {}
+        cells, read = {}, {}  # read: {place: (`Written`, the keys that runs read there)}
 
         def add(pair, row, role, control, seed, network, layers, written, teacher=None):
             """Resolve a run and put it into its cell; returns its specification."""
             facts = {"DATASET.TYPE": dataset, "DISTILLER.TEACHER": pair["teacher"], "DISTILLER.STUDENT": network}
             resolved = resolve((base, *layers, Written(facts, frozenset(), written.where)), written)
             specification = build_specification(resolved.config, scaled=resolved.scaled, teacher=teacher, seed=seed)
+            for written_there in (base, *layers, written):
+                keys = read.setdefault(written_there.where, (written_there, set()))[1]
+                keys.update(read_keys(written, (base, *layers)))
             place = (pair["name"], pair["teacher"], pair["student"], seed)
             notes = list(resolved.notes)
             if (resolved.scaled or resolved.config.SOLVER.TRAINER != "base") and role == "distilled" and not control:
@@ -162,7 +167,17 @@ class _Reader:
                 role = "distilled"
             add(pair, row, role, control, seed, pair["student"], (pair["written"],), written, teacher)
         ordered = sorted(cells.values(), key=lambda cell: cell.role != "teacher")  # stable: seed-major among students
-        return Suite(self.name, self.source, tuple(ordered))
+        notes = {note for written, keys in read.values() for note in _unread(written, keys)}
+        notes.update(self.unused([written for _, written, _ in rows]))
+        return Suite(self.name, self.source, tuple(ordered), tuple(sorted(notes)))
+
+    def unused(self, rows):
+        """Yield a line for each option and file of this suite that no row uses."""
+        if "checkpoint" in self.content.get("teachers", {}) and not any(map(needs_teacher, rows)):
+            yield f"{self.source}: teachers.checkpoint: no row learns from a teacher; remove it or add a row"
+        for name in components.own_methods.keys() - {row.values["DISTILLER.TYPE"] for row in rows}:
+            file = components.own_methods[name]["file"]
+            yield f"{self.source}: method_files: {file}: no row is of type {name}; remove it or add a row"
 
     def dataset(self):
         name = self.content["dataset"]
@@ -236,7 +251,7 @@ class _Reader:
         for name, entry in methods.items():
             if not isinstance(entry, dict):
                 raise self.error(f"methods.{name}", f"expected a mapping of keys to values, found {entry!r}")
-            if "/" in name or "," in name or name.strip() != name or not name or name == "Teacher":
+            if set("/,") & set(name) or name.strip() != name or not name.isprintable() or name in ("", "Teacher"):
                 raise self.error(f"methods.{name}", "a row's name is text without / and comma and not Teacher")
             for reference in ("like", "control"):
                 other = entry.get(reference, name if reference == "like" else None)
@@ -290,6 +305,20 @@ class _Reader:
             label = " ".join([name, *(f"{key}={_short(value)}" for key, value in setting.items())])
             result[label] = (Written({**written.values, **setting}, written.nodes, written.where), setting)
         return result
+
+
+def _unread(written, keys):
+    """Yield a line for each key and node in one place that no run reads: `keys` are what runs read there."""
+    for key in written.values.keys() - keys:
+        remedy = SWITCHED if key.startswith(f"{SWITCH}.") else "remove it or add a row that reads it"
+        yield f"{written.where}.{key}: is read by no run; {remedy}"
+    for node in written.nodes:
+        if any(key.startswith(f"{node}.") for key in written.values):
+            continue
+        if node == SWITCH and "DISTILLER.TYPE" not in written.values:  # not a row
+            yield f"{written.where}.{node}: scales nothing here; {SWITCHED}"
+        elif not any(key.startswith(f"{node}.") for key in keys):
+            yield f"{written.where}.{node}: is empty and read by no run; remove it"
 
 
 def _same_variant(variants, setting, control):

@@ -12,6 +12,7 @@ from distillbench.methods.base import Context, Output
 from distillbench.models import build_network
 
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "tf32": torch.float32}
+METRICS = ("images", "top1", "top5")  # of a batch, beside losses and observations
 EVALUATION_BATCH = {"cpu": 128}  # what fits a core's cache; elsewhere 1024
 
 
@@ -31,7 +32,8 @@ class Learner:
         dtype = DTYPES[specification["precision"]]
         for module in (self.student, self.method, *filter(None, [teacher])):
             module.to(device=device, dtype=dtype, memory_format=torch.channels_last)
-        self.teacher = teacher
+        self.teacher, self.name = teacher, specification["method"]["name"]
+        self.observed = {}  # the shapes of what the method has observed
         parameters = [*self.student.parameters(), *self.method.parameters()]
         self.trainer = build_trainer(specification, parameters)
         names = self.method.schedule(1)
@@ -50,6 +52,7 @@ class Learner:
         students, teachers = self.outputs(batch)
         losses = self.method.losses(students, teachers, batch, self.schedule)
         observed = self.method.observations(students, teachers, batch, losses)
+        check_returned(self.name, losses, observed, self.observed)
         self.trainer.update(losses)
         logits = (students if isinstance(students, Output) else students[0]).logits.detach()
         add_metrics(sums, {name: loss.detach() for name, loss in losses.items()}, logits, batch.target, observed)
@@ -57,7 +60,12 @@ class Learner:
     def set_epoch(self, epoch, lr):
         """Put the epoch's learning rate and the method's schedule into the tensors that the step reads."""
         self.trainer.lr.fill_(lr)
-        for name, value in self.method.schedule(epoch).items():
+        values = self.method.schedule(epoch)
+        if values.keys() != self.schedule.keys():
+            here, first = (", ".join(map(str, side)) or "nothing" for side in (values, self.schedule))
+            remedy = "give the same names in every epoch"
+            raise UserError(f"{self.name}: schedule({epoch}) gives {here}, schedule(1) {first}; {remedy}")
+        for name, value in values.items():
             self.schedule[name].fill_(value)
 
     def train(self):
@@ -93,19 +101,51 @@ def _on_meta(feature):
 
 
 def add_metrics(sums, losses, logits, target, observed=None):
-    """Add a batch to the sums (float64 by name): images, losses times images, hits, what the method observed."""
+    """Add a batch to the sums (float64 by name): images, losses times images, hits, what the method observed.
+
+    A batch without a name that others of the epoch have adds nothing to it.
+    """
     count = target.shape[0]
     rank = target_rank(logits, target)
     values = {f"loss_{name}": loss * count for name, loss in losses.items()}
     values |= {"images": count, "top1": (rank < 1).sum(), "top5": (rank < 5).sum()}
-    for name, value in (observed or {}).items():
-        if name in values:
-            raise UserError(f"a method's observation is called {name}, which is a metric's name; choose another")
-        values[name] = value
+    values |= observed or {}
     for name, value in values.items():
         if name not in sums:
             sums[name] = torch.zeros(getattr(value, "shape", ()), dtype=torch.float64, device=logits.device)
         sums[name] += value
+
+
+def check_returned(method, losses, observed, shapes):
+    """Raises UserError unless losses and observations can be columns of history.csv; reads back no value.
+
+    method: its name; shapes: {name: shape} of what earlier steps observed, to which this one's are added.
+    """
+    if not isinstance(losses, dict) or not losses or not isinstance(observed, dict):
+        raise UserError(f"{method}: `losses` and `observations` must return dicts, the first with one loss at least")
+    for name, loss in losses.items():
+        if not isinstance(name, str) or not isinstance(loss, torch.Tensor) or loss.shape != ():
+            raise UserError(f"{method}: the loss {name!r} must be a 0-d tensor with a text for its name")
+    for name, value in observed.items():
+        shape = tuple(getattr(value, "shape", ()))
+        if not (isinstance(name, str) and name and isinstance(value, (torch.Tensor, int, float)) and len(shape) < 2):
+            raise UserError(f"{method}: the observation {name!r} must be a 1-d or 0-d tensor with a text for its name")
+        if shapes.setdefault(name, shape) != shape:
+            here, earlier = (f"{s[0]} entries" if s else "one number" for s in (shape, shapes[name]))
+            remedy = "return sums over the batch, as many in every batch"
+            raise UserError(f"{method}: the observation {name} has {here} and had {earlier} before; {remedy}")
+    owners = {"loss": "a loss", **dict.fromkeys(METRICS, "a metric")}
+    for name, shape in shapes.items():
+        for column in [name] if name in METRICS else columns(name, shape):
+            owner = "a loss" if column.startswith("loss_") else owners.setdefault(column, name)
+            if owner != name:
+                where = f"its column train_{column} of history.csv is that of {owner}"
+                raise UserError(f"{method}: an observation is called {name}; {where}; choose another name")
+
+
+def columns(name, shape):
+    """The columns of a value: NAME, or NAME_0, NAME_1, ... of a 1-d one."""
+    return [f"{name}_{i}" for i in range(shape[0])] if shape else [name]
 
 
 def target_rank(logits, target):
@@ -139,7 +179,6 @@ def averages(sums):
     """{name: float} of metric sums, per image, hits in percent. The only place that reads them back."""
     values = {}
     for name, value in sums.items():
-        entries = value.tolist()
-        values |= {name: entries} if value.dim() == 0 else {f"{name}_{i}": entry for i, entry in enumerate(entries)}
+        values |= zip(columns(name, value.shape), value.reshape(-1).tolist(), strict=True)
     images = values.pop("images")
     return {name: (100 * value if name in ("top1", "top5") else value) / images for name, value in values.items()}

@@ -29,18 +29,13 @@ CODE = (
 
 
 class Stopwatch:
-    """Time and images of this attempt."""
+    """Time of all attempts, as far as their work was kept, and the images of a whole training."""
 
-    def __init__(self, earlier_seconds, device):
-        self.start, self.earlier, self.device = time.monotonic(), earlier_seconds, device
-        self.images = 0
+    def __init__(self, earlier_seconds, device, images):
+        self.start, self.earlier, self.device, self.images = time.monotonic(), earlier_seconds, device, images
 
     def seconds(self):
-        """Of all attempts."""
-        return self.earlier + self.here()
-
-    def here(self):
-        return time.monotonic() - self.start
+        return self.earlier + time.monotonic() - self.start
 
 
 def write_run(out, specification, student, progress, teacher_digest, attempts, watch, source):
@@ -66,7 +61,7 @@ def write_run(out, specification, student, progress, teacher_digest, attempts, w
         "source": source,
         "attempts": attempts,
         "seconds": round(watch.seconds(), 3),
-        "images_per_second": round(watch.images / watch.here(), 1),
+        "images_per_second": round(watch.images / watch.seconds(), 1),
         "peak_memory_mb": peak_memory_mb(watch.device),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         **provenance(watch.device, specification["threads"]),
@@ -79,9 +74,10 @@ def write_run(out, specification, student, progress, teacher_digest, attempts, w
 
 
 def history(rows):
-    """The text of history.csv: one line an epoch, numbers in full precision."""
+    """The text of history.csv: one line an epoch, numbers in full precision; empty what an epoch had not."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

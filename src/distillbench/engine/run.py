@@ -55,8 +55,8 @@ def train(
         inputs = {"dataset": images.digest, "teacher": teacher_digest}
         flight = Flight(work, specification, inputs, save_seconds)
         progress = flight.resume(learner, report)
-        watch = Stopwatch(progress.seconds, device)
         num_epochs = specification["schedule"]["EPOCHS"]
+        watch = Stopwatch(progress.seconds, device, num_epochs * len(training.labels))
         with logger() as log:
             while progress.epoch <= num_epochs:
                 train_epoch(specification, learner, training, progress, flight, watch)
@@ -86,7 +86,6 @@ def train_epoch(specification, learner, training, progress, flight, watch):
         start, stop = progress.position, min(progress.position + batch_size, num_images)
         learner.step(fetch(training, plan, start, stop), progress.sums)
         progress.position = stop
-        watch.images += stop - start
         flight.save_sometimes(learner, progress, watch.seconds())
 
 
@@ -99,7 +98,7 @@ def epoch_row(specification, progress, test_sums):
     """The epoch's line of history.csv. Raises RunFailed unless every number in it is finite."""
     train, test = averages(progress.sums), averages(test_sums)
     row = {"epoch": progress.epoch, "lr": learning_rate(specification["schedule"], progress.epoch)}
-    row["train_loss"] = sum(value for name, value in train.items() if name.startswith("loss"))
+    row["train_loss"] = sum(value for name, value in train.items() if name.startswith("loss_"))
     row |= {f"train_{name}": value for name, value in train.items()}
     row |= {f"test_{name}": value for name, value in test.items()}
     for name, value in row.items():

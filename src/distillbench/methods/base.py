@@ -69,7 +69,10 @@ class Method(nn.Module, ABC):
         self.context = context
 
     def schedule(self, epoch):
-        """{name: number} of what changes with the epoch (from 1 on); `losses` gets them as 0-d tensors."""
+        """{name: number} of what changes with the epoch (from 1 on); `losses` gets them as 0-d tensors.
+
+        The names are the same in every epoch.
+        """
         return {}
 
     @abstractmethod
@@ -78,12 +81,14 @@ class Method(nn.Module, ABC):
 
         student, teacher: `Output` (teacher None where nothing of it is needed); batch: `Batch`;
         schedule: {name: 0-d tensor}. No value is read back here (`.item()`, `if tensor`, boolean masks):
-        a step never waits for the device.
+        a step never waits for the device. A loss may be there in some steps only: history.csv has it averaged over
+        all images of the epoch, and empty in an epoch without it.
         """
 
     def observations(self, student, teacher, batch, losses):
-        """{name: 1-d tensor}: sums over the batch that history.csv gets, divided by the number of images, as
-        train_NAME_0, train_NAME_1, ... Called after `losses`, before the update; without effect on the run.
+        """{name: 1-d tensor}: sums over the batch that history.csv gets, divided by the epoch's number of images, as
+        train_NAME_0, train_NAME_1, ... (train_NAME of a 0-d one). Called after `losses`, before the update; without
+        effect on the run. A name keeps its length, and takes no column of another (images, top1, loss...).
         """
         return {}
 

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from distillbench.command_lines import workflow
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS
 
@@ -31,7 +32,11 @@ def collect(index, store):
     runs = list(dict.fromkeys(index["run"]))
     metrics = [{"run": run, **entry} for run in runs for c in CHECKPOINTS for entry in store.metrics(run, c) or ()]
     records = {run: store.record(run) for run in runs}
-    costs = [{"run": run, **{name: record.get(name) for name in COSTS}} for run, record in records.items() if record]
+    costs = [
+        {"run": run, **{name: record.get(name) or None for name in COSTS}}  # 0.0 is none: it was written where unknown
+        for run, record in records.items()
+        if record
+    ]
     return pd.DataFrame(metrics, columns=METRICS), pd.DataFrame(costs, columns=["run", *COSTS])
 
 
@@ -42,7 +47,7 @@ def require_complete(suite, index, metrics, remedy=""):
     missing = [run for run in runs if any((run, checkpoint) not in evaluated for checkpoint in CHECKPOINTS)]
     if missing:
         what = f"{len(missing)} of {len(runs)} runs have no metrics yet, e.g. {missing[0]}"
-        raise UserError(f"suite {suite}: {what}; `snakemake --config suite={suite}` makes them{remedy}")
+        raise UserError(f"suite {suite}: {what}; `{workflow(suite)}` makes them{remedy}")
 
 
 def files(folder):
@@ -50,7 +55,11 @@ def files(folder):
     return folder / "metrics.csv", folder / "costs.csv"
 
 
-def failures(index, store):
-    """{run: reason} of the runs of an index that failed and were not repaired since."""
-    states = {run: store.state(run) for run in dict.fromkeys(index["run"])}
-    return {run: detail for run, (state, detail) in states.items() if state == "failed"}
+def failures(index, store, metrics):
+    """{run: reason} of the runs of an index that failed and were not repaired since, or are too damaged to count."""
+    states, counted = {run: store.state(run) for run in dict.fromkeys(index["run"])}, set(metrics["run"])
+    return {
+        run: detail
+        for run, (state, detail) in states.items()
+        if state == "failed" or (state == "damaged" and run not in counted)
+    }

@@ -1,19 +1,16 @@
 """From a cell of a table to what stands behind it: runs, files, commands, provenance, and its control."""
 
-import glob
-import shlex
-
+from distillbench.command_lines import command, workflow
 from distillbench.config.specification import flat
 from distillbench.errors import UserError, one_of
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.planning import plan_where_possible
 from distillbench.reporting.results import read_results
 from distillbench.reporting.tables import grid
-from distillbench.store import read_record
 
 
 def explain(suite_name, name):
-    """The text on a cell: ROW/PAIR, ROW/PAIR/sSEED, or ROW in a suite of one pair.
+    """(text on a cell, lines on what is damaged). name: ROW/PAIR[/sSEED], or ROW with one pair.
 
     Raises UserError for a row, pair or seed that the suite has not.
     """
@@ -22,16 +19,16 @@ def explain(suite_name, name):
     cells = _find(suite, name)
     row, pair = cells[0].row, cells[0].pair
     entry = table.entries[row, pair]
-    pattern = glob.escape(cells[0].name if name.count("/") == 2 else f"{row}/{pair}")
-    workflow = f"snakemake --profile profiles/local --config suite={suite_name} {shlex.quote(f'only={pattern}')}"
+    source = "; ".join([f"{suite.source}, row {row}", *cells[0].notes])
+    part = cells[0].name if name.count("/") == 2 else f"{row}/{pair}"
     lines = [
         f"{row}, {pair}, suite {suite_name}: {_cell_text(table, row, pair)}",
-        *_aligned([("source", "; ".join([f"{suite.source}, row {row}", *cells[0].notes])), ("workflow", workflow)]),
+        *_aligned([("source", source), ("workflow", workflow(suite_name, part))]),
     ]
     for cell in cells:
         lines += ["", *_run(cell, entry, store)]
     lines += ["", *_control(suite, table, entry, cells)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n", results.problems
 
 
 def _find(suite, name):
@@ -79,12 +76,12 @@ def _run(cell, entry, store):
         f"{c} {side[cell.seed]:.2f}" for c, side in (("last", entry.last), ("best", entry.best)) if cell.seed in side
     ]
     spec, out, work = store.planned(run), store.run(run), store.work(run)
-    train = ["distillbench", "train", "--spec", spec, "--out", out, "--work", work]
+    train = command("train", options=["--spec", spec, "--out", out, "--work", work])
     files = [("run", out), ("spec", spec), ("log", store.results / "logs/train" / f"{run}.log")]
     files += [("predictions", evaluation_directory(out, c) / "predictions.npz") for c in CHECKPOINTS]
     facts = [("teacher", f"{teacher} ({cell.specification['teacher']['checkpoint']})")] if teacher else []
     facts += [(what, f"{path}{'' if path.exists() else '  (not here)'}") for what, path in files]
-    facts += [("train", shlex.join(map(str, train))), *_provenance(out / "record.json")]
+    facts += [("train", train), *_provenance(store.record(run))]
     if older := store.older(run):
         facts.append(("older code", older))
     if warning := store.other_realisation(run) if state in ("done", "stale", "trained") else None:
@@ -93,10 +90,9 @@ def _run(cell, entry, store):
     return [head, *_aligned(facts)]
 
 
-def _provenance(path):
-    if not path.exists():
+def _provenance(record):
+    if not record:
         return []
-    record = read_record(path)
     source, modified = record.get("source"), record["modified"]
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     commit = ", modified: ".join([record["commit"] or "outside git", *([", ".join(modified)] if modified else [])])

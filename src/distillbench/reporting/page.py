@@ -2,13 +2,13 @@
 
 import base64
 import re
-import shlex
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from distillbench.command_lines import command, workflow
 from distillbench.reporting.evidence import NO_REFERENCE, figure_files, gather, other_tables, references
 from distillbench.reporting.tables import grid, legend
 
@@ -106,8 +106,10 @@ def runs_sheet(runs):
         accuracy = [f"{run.accuracy[c]:.2f}" if c in run.accuracy else "-" for c in ("last", "best")]
         if not record and not run.accuracy:
             accuracy[0] = f"{state}: {detail}" if detail else state
+        elif state == "damaged":
+            accuracy[0] += f" ({state}: {detail})"
         work = (
-            [duration(record["seconds"]), f"{record['images_per_second']:.0f}", record["device"]]
+            [duration(record["seconds"]), _rate(record["images_per_second"]), record["device"]]
             if record
             else ["-", "-", "no record"]
         )
@@ -115,6 +117,10 @@ def runs_sheet(runs):
         lines.append([", ".join(run.rows), ", ".join(run.pairs), str(run.seed), run.id, *accuracy, epochs, *work])
     note = "A run that stands in several cells is listed once. `distillbench show RUN` prints all that is known of it."
     return Sheet("runs", f"All {len(runs)} runs", [("", [name]) for name in columns], lines, note)
+
+
+def _rate(images_per_second):
+    return f"{images_per_second:.0f}" if images_per_second else "-"
 
 
 def duration(seconds):
@@ -163,10 +169,10 @@ def commands(suite, runs):
     return [
         *([f"git checkout {commit}  # of the run that finished last; see Provenance"] if commit else []),
         "make env && . .venv/bin/activate",
-        f"snakemake --profile profiles/local --config suite={suite}",
-        f"distillbench tables {suite}",
-        *(f"distillbench explain {suite} {shlex.quote(f'{r.rows[-1]}/{r.pairs[0]}')}" for r in runs[-1:]),
-        *([f"distillbench show {latest['run']}"] if latest else []),
+        workflow(suite),
+        command("tables", suite),
+        *(command("explain", suite, f"{run.rows[-1]}/{run.pairs[0]}") for run in runs[-1:]),
+        *([command("show", latest["run"])] if latest else []),
     ]
 
 

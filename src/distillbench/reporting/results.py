@@ -1,18 +1,20 @@
 """A suite's results as tables and figures read them."""
 
+import functools
 import io
 from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
 
+from distillbench.command_lines import workflow
 from distillbench.errors import UserError
 from distillbench.planning import plan_suite
 from distillbench.reporting import collect
 from distillbench.reporting.details import build_details
 from distillbench.reporting.index import index_path, index_text
 from distillbench.reporting.tables import build_table
-from distillbench.store import Store
+from distillbench.store import LookingStore, Store
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,18 @@ class Results:
     def histories(self):
         """{run: history.csv as a frame by epoch} of the runs whose history is here."""
         paths = {run: self.store.run(run) / "history.csv" for run in dict.fromkeys(self.index["run"])}
-        return {
-            run: collect.read_csv(path, ("epoch", "lr", "test_top1", "test_loss_ce")).set_index("epoch")
+        columns = ("epoch", "lr", "test_top1", "test_loss_ce")
+        found = {
+            run: self.store.attempt(run, functools.partial(collect.read_csv, path, columns))
             for run, path in paths.items()
             if path.exists()
         }
+        return {run: frame.set_index("epoch") for run, frame in found.items() if frame is not None}
+
+    @property
+    def problems(self):
+        """Lines on what is damaged among partial results; among complete ones nothing may be."""
+        return list(self.store.told)
 
 
 def read_results(suite, partial=False, root="."):
@@ -52,12 +61,13 @@ def read_results(suite, partial=False, root="."):
     """
     if partial:
         planned = plan_suite(suite, root=root, write=False)
-        store, index = Store(root, planned.runs), collect.read_index(io.StringIO(index_text(planned)))
-        return Results(suite, store, index, *collect.collect(index, store), collect.failures(index, store))
+        store, index = LookingStore(root, planned.runs), collect.read_index(io.StringIO(index_text(planned)))
+        metrics, costs = collect.collect(index, store)
+        return Results(suite, store, index, metrics, costs, collect.failures(index, store, metrics))
     store, path = Store(root), index_path(suite, root)
     for file in (path, *collect.files(path.parent)):
         if not file.exists():
-            remedy = f"`snakemake --config suite={suite}` makes it, --partial does without"
+            remedy = f"`{workflow(suite)}` makes it, --partial does without"
             raise UserError(f"{file}: no such file; {remedy}")
     metrics, costs = map(collect.read_csv, collect.files(path.parent), (collect.METRICS, ["run", *collect.COSTS]))
     index = collect.read_index(path)
