@@ -14,6 +14,12 @@ ifneq ($(BIN),)
 export PATH := $(BIN):$(PATH)
 endif
 
+# Snakemake, DVC and pip ask for a home that can be written and for a user's name. A container may have neither.
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export HOME := $(CURDIR)/.home
+endif
+export LOGNAME ?= $(shell id -un 2>/dev/null || id -u)
+
 .PHONY: help env demo test lint mutants clean
 
 help: ## list the targets

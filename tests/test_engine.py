@@ -53,6 +53,13 @@ def learn(specification, images, tmp_path, **options):
     return out
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "meta", "bogus", "cpu:x"])
+def test_a_device_that_is_not_here_is_one_line(specify, device):
+    with pytest.raises(UserError, match=f"--device {device}: ") as error:
+        prepare_device(specify(), device)
+    assert "\n" not in str(error.value)
+
+
 def test_fifty_float64_steps_equal_a_plain_independent_loop(specify, images):
     """Network, losses, GKD, optimizer, schedule, batches and BN statistics together."""
     keys = {

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import stores
+import yaml
 from project import ROOT, SMALL, Project, jobs, new_project, succeeded
 
 from distillbench.evaluation import evaluation_directory
@@ -171,8 +172,9 @@ def test_what_was_made_of_other_weights_is_renewed_whatever_its_time(project):
     assert f"stale    {run}: predictions of other weights" in status
 
 
-def test_edited_code_of_the_tables_rebuilds_them_and_trains_nothing(project):
-    project.add("# edited\n", "src/distillbench/reporting/tables.py")
+@pytest.mark.parametrize("file", ["tables.py", "matplotlibrc"])
+def test_edited_code_of_the_tables_rebuilds_them_and_trains_nothing(project, file):
+    project.add("# edited\n", f"src/distillbench/reporting/{file}")
     planned = project.plan()
     assert planned["tables"] == {"small"}
     assert not {"train", "predict", "metrics", "collect"} & set(planned)
@@ -287,6 +289,30 @@ def test_wrong_input_is_one_line_and_exit_code_2(fresh, config, yaml, says):
     assert result.returncode == 2, result.stdout + result.stderr
     assert len(lines) == 1 and lines[0].startswith("distillbench: ") and says in lines[0], lines
     assert "Traceback" not in result.stdout
+
+
+def test_a_folder_that_a_logger_left_is_no_package(project):
+    """A dry run says so, before every run fails; what is trained needs no logger."""
+    (project.path / "wandb").mkdir()
+    project.edit("base: {", "base: {LOG: {WANDB: true}, ")
+    project.plan()
+    project.edit("seeds: [0, 1]", "seeds: [0, 1, 2]")
+    result = project.snakemake("-n", "--config", "suite=small")
+    assert result.returncode == 2 and "distillbench: LOG.WANDB is true and wandb is not installed" in result.stderr
+
+
+@pytest.mark.parametrize("profile, device, gpus", [("local", "cpu", "0"), ("gpu", "cuda", "1")])
+def test_the_profile_says_the_device_and_what_it_takes_of_it(fresh, profile, device, gpus):
+    """Not the machine: a demo on the CPU stays there where there is a GPU."""
+    output = succeeded(
+        fresh.call("snakemake", "-n", "-p", "--profile", f"profiles/{profile}", "--config", "suite=small")
+    )
+    commands = re.findall(r"distillbench (train|evaluate .* --stage predictions) .*--device (\S+)", output)
+    assert len(commands) == 10 and {used for _, used in commands} == {device}
+    blocks = re.findall(r"^rule (?:train|predict):\n((?:    .*\n)*)", output, re.MULTILINE)
+    assert len(blocks) == 10 and all(f"gpu={gpus}" in block for block in blocks)
+    limited = yaml.safe_load((ROOT / f"profiles/{profile}/profile.yaml").read_text()).get("resources", {})
+    assert limited == ({"gpu": 1} if profile == "gpu" else {}), "so many jobs on the GPU at a time"
 
 
 @pytest.mark.parametrize("name", ["007", "2026_11", "-x"])
