@@ -14,14 +14,20 @@ ifneq ($(BIN),)
 export PATH := $(BIN):$(PATH)
 endif
 
-.PHONY: help env demo test lint clean
+# Snakemake, DVC and pip ask for a home that can be written and for a user's name. A container may have neither.
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export HOME := $(CURDIR)/.home
+endif
+export LOGNAME ?= $(shell id -un 2>/dev/null || id -u)
+
+.PHONY: help env demo test lint mutants clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'VENV=DIR    environment, made where missing (now: $(if $(VENV),$(VENV),the active one))'
 	@echo 'PYTHON=EXE  Python 3.11 to 3.13 to make it with'
-	@echo 'JOBS=N      processes for the tests (now: $(JOBS))'
+	@echo 'JOBS=N      processes for tests and mutants (now: $(JOBS))'
 
 env: ## install what everything below needs, once
 	@"$(PYTHON)" tools/bootstrap.py "$(VENV)"
@@ -38,6 +44,9 @@ lint: env ## check style, formatting and the workflow
 	ruff format --check src tests tools
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+
+mutants: env ## break the code on purpose, a line at a time, and see that the tests notice
+	python tools/mutants.py --jobs $(JOBS)
 
 clean: ## remove caches and build products, never results
 	rm -rf .pytest_cache .ruff_cache build dist

@@ -268,6 +268,48 @@ def test_other_weights_under_the_same_id_are_refused_and_the_rest_is_imported(ma
         assert read_json(store.run(run) / "record.json")["weights"]["last"][:12] in line
 
 
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS)
+def test_other_weights_of_one_checkpoint_are_another_realisation(made, here, capsys, checkpoint):
+    run = stores.runs(here)["NONE/s1"]
+    stores.finish(Store(), run)
+    path = Store().run(run) / "record.json"
+    record = read_json(path)
+    path.write_text(to_json({**record, "weights": {**record["weights"], checkpoint: "0" * 64}}))
+    assert f"{checkpoint} weights 000000000000 here" in only_conflict(capsys, made / "all.tar", run)
+
+
+def test_an_import_that_is_stopped_leaves_no_record_of_files_that_are_missing(made, here, monkeypatch):
+    """What is derived comes after what it is derived from, the record last."""
+    run = stores.runs(here)["NONE/s1"]
+    stores.finish(Store(), run)
+    for path in Store().run(run).rglob("*"):
+        if path.name != "history.csv" and path.is_file():
+            path.unlink()
+    placed, rename = [], os.rename
+
+    def note(source, target):
+        placed.append(Path(target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", note)
+    assert main(["import", str(made / "all.tar")]) == 0
+    names = [path.name for path in placed if path.is_relative_to(Store().run(run))]
+    assert names[-1] == "record.json" and sorted(names[-3:-1]) == ["metrics.json"] * 2 and len(names) == 8
+    assert Store().state(run) == ("done", "")
+
+
+def test_a_run_is_completed_without_a_change_to_what_is_here_of_it(made, here):
+    run = stores.runs(here)["NONE/s1"]
+    stores.finish(Store(), run)
+    (Store().run(run) / "history.csv").write_text("with another library, other digits\n")
+    before = stores.files(Store().run(run))
+    del before["model.last.pt"]
+    (Store().run(run) / "model.last.pt").unlink()
+    assert main(["import", str(made / "all.tar")]) == 0
+    after = stores.files(Store().run(run))
+    assert after.keys() - before.keys() == {"model.last.pt"} and after.items() > before.items()
+
+
 @pytest.mark.parametrize("removed", ["model.last.pt", "model.*.pt"], ids=str)
 def test_a_partial_run_of_other_weights_gets_no_file(made, here, capsys, removed):
     run = stores.runs(here)["NONE/s1"]

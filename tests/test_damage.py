@@ -7,7 +7,10 @@ import shutil
 import pytest
 from stores import SUITE, files, finish_all, new_project, runs
 
+from distillbench import data
 from distillbench.cli import main
+from distillbench.config import components
+from distillbench.errors import UserError
 from distillbench.files import read_json, to_json
 from distillbench.store import Store
 
@@ -238,3 +241,19 @@ def test_a_damaged_plan_of_a_run_is_written_again(project):
         path.write_text(content)
         assert main(["plan", "small"]) == 0
         assert path.read_bytes() == whole
+
+
+def test_images_that_are_not_those_declared_are_neither_made_nor_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "digits"]) == 0
+    path = data.data_path("digits")
+    declared = components.datasets()["digits"]
+    assert data.load("digits", path).digest == declared["sha256"]
+    monkeypatch.setitem(components.datasets(), "digits", {**declared, "sha256": "0" * 64})
+    with pytest.raises(UserError, match="other images than digits declares"):
+        data.load("digits", path)
+    path.unlink()
+    capsys.readouterr()
+    assert main(["data", "digits"]) == 2
+    one_line(capsys, "digits", "declared is 000000000000")
+    assert not path.exists()

@@ -1,13 +1,19 @@
 """DVC records whatever Snakemake made: on a copy of the project with a suite of a teacher and a student."""
 
+import hashlib
 import json
 import os
 import random
 import shutil
 
 import pytest
+import stores
 import yaml
-from project import GIT, ROOT, SMALL, Project, new_project, succeeded
+from project import GIT, ROOT, SMALL, WITHOUT_POWER, Project, jobs, new_project, succeeded
+
+from distillbench import recording
+from distillbench.errors import UserError
+from distillbench.files import write_atomically
 
 SUITE = SMALL.replace("[0, 1]", "[0]").replace("  NONE: {DISTILLER.TYPE: NONE}\n", "").replace(", control: NONE", "")
 BLOCK = "/results/suites/\n/reports/\n"
@@ -42,6 +48,18 @@ def project(recorded, tmp_path):
 @pytest.fixture
 def pushed(project, tmp_path):
     """With a remote that has everything."""
+    project.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
+    project.dvc("push")
+    project.commit()
+    return project
+
+
+@pytest.fixture
+def light(tmp_path):
+    """A project with recorded and pushed runs that were never trained, for what depends on their names alone."""
+    project = new_project(tmp_path / "project", SUITE)
+    stores.finish_all(project.path)
+    succeeded(record(project))
     project.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
     project.dvc("push")
     project.commit()
@@ -142,13 +160,13 @@ def pull(project, part):
     assert bool(list((project.path / "results/runs").rglob("model.*.pt"))) == (part == "everything")
 
 
-def test_a_run_recorded_after_a_partial_pull_takes_no_checkpoint_out(pushed, tmp_path):
-    other = clone(pushed, tmp_path / "clone")
+def test_a_run_recorded_after_a_partial_pull_takes_no_checkpoint_out(light, tmp_path):
+    other = clone(light, tmp_path / "clone")
     pull(other, "all but checkpoints")
     new = add_run(other, "s7-0123456789ab")
     other.dvc("push")
     other.dvc("pull")
-    assert contents(other, "results/runs") == contents(pushed, "results/runs") | {new: b"{}"}
+    assert contents(other, "results/runs") == contents(light, "results/runs") | {new: b"{}"}
 
 
 def add_run(project, name, content=b"{}"):
@@ -164,20 +182,20 @@ def record(project):
     return project.call("python", "-m", "distillbench", "record")
 
 
-def test_a_new_file_with_the_bytes_of_one_that_is_not_here_takes_none_out(pushed, tmp_path):
-    other = clone(pushed, tmp_path / "clone")
+def test_a_new_file_with_the_bytes_of_one_that_is_not_here_takes_none_out(light, tmp_path):
+    other = clone(light, tmp_path / "clone")
     pull(other, "all but checkpoints")
     bytes_of_weights = next(
-        content for path, content in contents(pushed, "results/runs").items() if path.suffix == ".pt"
+        content for path, content in contents(light, "results/runs").items() if path.suffix == ".pt"
     )
     new = add_run(other, "s7-0123456789ab", bytes_of_weights)
     other.dvc("push")
     other.dvc("pull")
-    assert contents(other, "results/runs") == contents(pushed, "results/runs") | {new: bytes_of_weights}
+    assert contents(other, "results/runs") == contents(light, "results/runs") | {new: bytes_of_weights}
 
 
-def test_a_record_in_a_remote_that_cannot_be_read_is_not_replaced(pushed, tmp_path):
-    other = clone(pushed, tmp_path / "clone")
+def test_a_record_in_a_remote_that_cannot_be_read_is_not_replaced(light, tmp_path):
+    other = clone(light, tmp_path / "clone")
     before = runs_file(other)
     (tmp_path / "store").rename(tmp_path / "elsewhere")
     path = other.path / "results/runs/digits/resnet8/none/s7-0123456789ab/spec.json"
@@ -191,6 +209,77 @@ def test_a_record_in_a_remote_that_cannot_be_read_is_not_replaced(pushed, tmp_pa
     result = record(other)
     assert result.returncode == 0 and "begins anew" in result.stderr
     assert runs_file(other)["nfiles"] == 1
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_writing_replaces_a_link_into_a_cache(tmp_path, link):
+    cached, path = tmp_path / "cached", tmp_path / "file"
+    cached.write_text("old")
+    link(cached, path)
+    write_atomically(path, "new")
+    assert (path.read_text(), cached.read_text()) == ("new", "old")
+
+
+def test_read_only_files_are_replaced_and_the_cache_keeps_what_it_had(project):
+    """DVC makes what it links into its cache read-only, for everyone but root."""
+    project.dvc("config", "cache.type", "hardlink")
+    project.dvc("checkout", "--relink", "results/runs.dvc")
+    (metrics, *_) = (project.path / "results/runs").rglob("metrics.json")
+    assert project.call(*WITHOUT_POWER, "python", "-c", f"open({str(metrics)!r}, 'a')").returncode == 1
+    code, build = "src/distillbench/evaluation/metrics.py", (*WITHOUT_POWER, "snakemake", "--profile", "profiles/local")
+    build += ("--config", "suite=small")
+    project.add("\n\n@metric\ndef error(predictions):\n    return 1 / 0\n", code)
+    before, failed = contents(project, "results/runs"), project.call(*build)
+    assert failed.returncode == 1 and "PermissionError" not in failed.stderr
+    assert contents(project, "results/runs") == before
+    project.edit("1 / 0", "1.0", code)
+    (student,) = (project.path / "results/runs").rglob("kd/s0-*")
+    (student / "model.last.pt").unlink()
+    shutil.rmtree(next(student.glob("eval/test-last-*")))
+    assert len(jobs(succeeded(project.call(*build, "-n")))["metrics"]) == 2
+    done = jobs(succeeded(project.call(*build)))
+    assert len(done["metrics"]) == 2 and len(done["predict"]) == len(done["train"]) == 1
+    succeeded(project.call(*WITHOUT_POWER, "python", "-m", "distillbench", "record"))
+    assert "up to date" in project.dvc("status", "results/runs.dvc")
+    cached = [path for path in (project.path / ".dvc/cache/files/md5").glob("*/*") if path.suffix != ".dir"]
+    assert cached and all(hashlib.md5(p.read_bytes()).hexdigest() == p.parent.name + p.name for p in cached)
+
+
+@pytest.mark.parametrize("link", ["results", "results/runs", "results/runs/digits"])
+def test_a_folder_that_is_a_link_is_not_recorded_and_the_reason_is_said(project, tmp_path, link):
+    (project.path / link).rename(tmp_path / "disk")
+    (project.path / link).symlink_to(tmp_path / "disk")
+    before = runs_file(project)
+    result = record(project)
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 2 and line.startswith(f"distillbench: {link} is a link") and "cache.dir" in line
+    assert runs_file(project) == before
+
+
+def test_a_failure_of_dvc_has_a_reason(project, monkeypatch):
+    """Whatever it printed, and where."""
+    monkeypatch.chdir(project.path)
+    with pytest.raises(UserError, match=r"dvc commit: .*no-such[.]dvc"):
+        recording._dvc("commit", "--force", "no-such.dvc")
+    for code in ("raise SystemExit(3)", "raise SystemExit('out of luck')", "print('out of luck'); raise SystemExit(1)"):
+        monkeypatch.setenv("PYTHONPATH", str(project.path))
+        (project.path / "dvc.py").write_text(code)
+        with pytest.raises(UserError, match=r"dvc commit: (exit code 3|out of luck)"):
+            recording._dvc("commit")
+
+
+FOLDERS = ["reports", ".snakemake", *(f"results/{n}" for n in ("runs", "work", "data", "logs", "specs", "suites"))]
+
+
+def test_what_the_pipeline_makes_may_lie_on_another_disk_and_is_no_business_of_git(made, tmp_path):
+    project = copy(made, tmp_path / "project")
+    for name in FOLDERS:
+        disk = tmp_path / "disk" / name
+        disk.parent.mkdir(parents=True, exist_ok=True)
+        (project.path / name).rename(disk) if (project.path / name).exists() else disk.mkdir()
+        (project.path / name).symlink_to(disk)
+    project.git("add", ".")
+    assert project.git_status() == ""
 
 
 def test_metrics_and_plots_are_compared_with_a_commit(project):

@@ -6,9 +6,11 @@ import copy
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +24,21 @@ from distillbench.config import components, method_files
 from distillbench.config.specification import Specification
 from distillbench.engine import run as engine_run
 from distillbench.engine.feed import Resident, epoch_plan, fetch
+from distillbench.engine.flight import Flight, Progress, finish
 from distillbench.engine.learner import Learner
 from distillbench.engine.processor import processor
-from distillbench.engine.run import learning_rate, put_images, train
+from distillbench.engine.record import git_state
+from distillbench.engine.run import learning_rate, prepare_device, put_images, train
 from distillbench.engine.streams import generator, initialisation
 from distillbench.engine.trainers import base, dot
-from distillbench.engine.weights import load_tensors, weights_digest
+from distillbench.engine.weights import load_run, load_teacher, load_tensors, save_tensors, weights_digest
 from distillbench.errors import RunFailed, UserError
-from distillbench.files import read_json, to_json
+from distillbench.files import read_json, to_json, write_atomically
 from distillbench.gradient_scaling import GradientScaling
 from distillbench.methods.base import LogitMethod, Output
 from distillbench.methods.none import Vanilla
 from distillbench.models import build_network, network_cost
+from distillbench.store import RUN_FILES
 
 TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,6 +54,13 @@ def learn(specification, images, tmp_path, **options):
     out = tmp_path / "out"
     train(specification, images, out, tmp_path / "work", tmp_path, device="cpu", report=quiet, **options)
     return out
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "meta", "bogus", "cpu:x"])
+def test_a_device_that_is_not_here_is_one_line(specify, device):
+    with pytest.raises(UserError, match=f"--device {device}: ") as error:
+        prepare_device(specify(), device)
+    assert "\n" not in str(error.value)
 
 
 def test_fifty_float64_steps_equal_a_plain_independent_loop(specify, images):
@@ -159,6 +171,8 @@ def test_a_specification_from_before_a_key_existed_is_trained_as_it_was_then(spe
     del older.data["gradient_scaling"]["parameters"]["FACTORS"]
     assert older.id == specification.id
     assert Learner(older, 300, build_network("resnet8", 10)).method.scaling.control == "confidence"
+    newer = specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD", "GKD.FACTORS": "inverted"})
+    assert Learner(newer, 300, build_network("resnet8", 10)).method.scaling.control == "inverted"
 
 
 def test_crops_and_flips_are_torchvisions(images):
@@ -276,6 +290,21 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_anything_is_saved(specify
     assert "epoch 1" in (tmp_path / "work" / "failure.json").read_text()
     if (tmp_path / "work" / "state.pt").exists():  # of the first step, whose loss was finite
         assert all(v.isfinite() for v in load_tensors(tmp_path / "work" / "state.pt")["progress"]["sums"].values())
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_a_loss_that_becomes_infinite_or_no_number_ends_the_run(specify, images, tmp_path, monkeypatch, factor):
+    """In the second epoch, and without a save in between."""
+    losses, calls = Vanilla.losses, []
+
+    def spoilt(self, *arguments):
+        calls.append(arguments)
+        return {"ce": losses(self, *arguments)["ce"] * (factor if len(calls) > 3 else 1.0)}
+
+    monkeypatch.setattr(Vanilla, "losses", spoilt)
+    with pytest.raises(RunFailed, match="epoch 2"):
+        learn(specify(), images, tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_teacher_is_one_clear_line(specify, images, tmp_path):
@@ -604,3 +633,176 @@ def test_the_weights_that_dot_implies_are_those_of_its_control():
             learner.update({"ce": task * (p * g).sum(), "kd": kd * (p * h).sum()})
         moved[trainer] = p.detach() - before
     torch.testing.assert_close(moved[dot.Trainer], moved[base.Trainer], rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("precision", ["fp64", "fp32", "tf32"])
+def test_threads_and_arithmetic_are_those_of_the_specification(specify, precision):
+    backends = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = torch.get_num_threads(), *(backend.fp32_precision for backend in backends)
+    specification = specify(**{"SOLVER.THREADS": 2, "SOLVER.PRECISION": precision})
+    try:
+        assert prepare_device(specification, "cpu") == torch.device("cpu")
+        assert torch.get_num_threads() == 2
+        assert {backend.fp32_precision for backend in backends} == {"tf32" if precision == "tf32" else "ieee"}
+    finally:
+        torch.set_num_threads(before[0])
+        for backend, value in zip(backends, before[1:], strict=True):
+            backend.fp32_precision = value
+    dtype = torch.float64 if precision == "fp64" else torch.float32
+    learner = Learner(specification, 300)
+    assert {parameter.dtype for parameter in learner.student.parameters()} == {dtype, learner.trainer.lr.dtype}
+
+
+def test_only_what_is_trained_is_in_training_mode(specify, own_method):
+    keys = {"DISTILLER.TYPE": "FeaturesAndModules"}
+    learner = Learner(specify(teacher=TEACHER, **keys), 300, build_network("resnet8", 10))
+    for parts in ([learner.student, learner.method], [learner.teacher]):
+        for part in parts:
+            part.train(part is learner.teacher)
+    learner.train()
+    assert all(m.training for part in (learner.student, learner.method) for m in part.modules())
+    assert not any(m.training for m in learner.teacher.modules())
+
+
+def test_networks_have_the_published_numbers_of_parameters():
+    """With 100 classes, as the papers and reference vectors count them."""
+    published = {
+        "resnet8": 83_892,
+        "resnet14": 181_108,
+        "resnet20": 278_324,
+        "resnet32": 472_756,
+        "resnet44": 667_188,
+        "resnet56": 861_620,
+        "resnet110": 1_736_564,
+        "resnet8x4": 1_233_540,
+        "resnet32x4": 7_433_860,
+        "wrn_16_1": 180_916,
+        "wrn_16_2": 703_284,
+        "wrn_40_1": 569_780,
+        "wrn_40_2": 2_255_156,
+    }
+    with torch.device("meta"):
+        counted = {
+            name: sum(p.numel() for p in build_network(name, 100).parameters()) for name in components.networks()
+        }
+    assert counted == published
+
+
+def test_the_digest_of_weights_covers_every_name_type_shape_and_number():
+    weights = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(1, dtype=torch.int64)}
+    others = [
+        {**weights, "a": weights["a"] + torch.tensor([[0, 0, 0], [0, 0, 1e-6]])},
+        {**weights, "a": weights["a"].view(3, 2)},
+        {**weights, "b": torch.tensor(2)},
+        {**weights, "b": torch.tensor(1, dtype=torch.int32)},
+        {"a": weights["a"], "c": weights["b"]},
+        {"a": weights["a"]},
+    ]
+    assert len({weights_digest(w) for w in (weights, *others)}) == 1 + len(others)
+    same = {"a": weights["a"].t().contiguous().t(), "b": weights["b"].clone()}  # another layout in memory
+    assert weights_digest(same) == weights_digest(weights)
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory, specify, images):
+    """(folder of runs, specification) of one finished run."""
+    runs, specification = tmp_path_factory.mktemp("runs"), specify(**{"SOLVER.EPOCHS": 1})
+    train(specification, images, runs / specification.id, runs / "work", runs, device="cpu", report=quiet)
+    return runs, specification
+
+
+def test_weights_other_than_the_record_names_are_not_loaded(finished_run, tmp_path):
+    runs, specification = finished_run
+    run = shutil.copytree(runs / specification.id, tmp_path / "run")
+    for checkpoint in ("last", "best"):
+        path = run / f"model.{checkpoint}.pt"
+        weights = load_tensors(path)["model"]
+        assert load_run(run, checkpoint)[2] == weights_digest(weights)
+        weights["fc.bias"][3] += 1e-6
+        save_tensors(path, {"model": weights})
+        with pytest.raises(UserError, match=r"not the weights that record\.json names"):
+            load_run(run, checkpoint)
+
+
+def test_a_teacher_is_the_run_that_the_specification_names(finished_run, specify, tmp_path):
+    runs, specification = finished_run
+    other = {"kind": "run", "id": specification.id[:-1] + ("0" if specification.id[-1] != "0" else "1")}
+    student = specify(teacher={**other, "checkpoint": "last"}, **{"DISTILLER.TYPE": "KD"})
+    shutil.copytree(runs / specification.id, tmp_path / other["id"])
+    with pytest.raises(UserError, match=f"holds another run, {specification.id}"):
+        load_teacher(student, tmp_path)
+    student = specify(teacher={**other, "id": specification.id, "checkpoint": "last"}, **{"DISTILLER.TYPE": "KD"})
+    network, digest = load_teacher(student, runs)
+    assert digest == weights_digest(network.state_dict())
+    assert not network.training and not any(p.requires_grad for p in network.parameters())
+
+
+def test_a_state_is_gone_on_with_by_its_own_run_and_from_the_same_inputs_only(specify, tmp_path):
+    inputs = {"dataset": "1" * 64, "teacher": "2" * 64}
+    built = Learner(specify(), 300)
+    built.train()
+    flight = Flight(tmp_path, specify(), inputs, save_seconds=0)
+    flight.save_sometimes(built, Progress(epoch=2, position=30, rows=[{"epoch": 1, "test_top1": 50.0}]), 1.0)
+    resumed = Flight(tmp_path, specify(), inputs, 0).resume(Learner(specify(), 300), report=pytest.fail)
+    assert (resumed.epoch, resumed.position, len(resumed.rows), resumed.seconds) == (2, 30, 1, 1.0)
+    said = []
+    anew = Flight(tmp_path, specify(), {**inputs, "teacher": "3" * 64}, 0).resume(Learner(specify(), 300), said.append)
+    assert (anew.epoch, anew.position, anew.rows) == (1, 0, []) and "made with another teacher" in said[0]
+    with pytest.raises(UserError, match="the state of another run"):
+        Flight(tmp_path, specify(seed=1), inputs, 0).resume(Learner(specify(seed=1), 300))
+
+
+@pytest.mark.parametrize("stopped", range(1, 6))
+def test_a_run_that_is_brought_to_its_place_has_its_record_last(tmp_path, monkeypatch, stopped):
+    """Killed after any number of files, the old record is there until all files are new; the next call goes on."""
+    work, out = tmp_path / "work", tmp_path / "out"
+    for name in RUN_FILES:
+        write_atomically(out / name, "old")
+    moved = []
+
+    def move(path, target):
+        if len(moved) == stopped:
+            raise KeyboardInterrupt
+        moved.append(target.name)
+        os.replace(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) if stopped < 5 else nullcontext():
+        patch.setattr("distillbench.engine.flight.move", move)
+        finish(work, out, lambda folder: [write_atomically(folder / name, "new") for name in RUN_FILES])
+    assert (out / "record.json").read_text() == ("new" if stopped == 5 else "old")
+    assert finish(work, out) == (stopped < 5)
+    assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(RUN_FILES, "new")
+    assert not list(work.iterdir())
+
+
+def test_a_method_knows_the_shapes_of_both_networks_and_the_number_of_images(specify):
+    teacher = {**TEACHER, "id": "digits/wrn_16_2/none/s0-000000000000"}
+    learner = Learner(specify(teacher=teacher, **{"DISTILLER.TYPE": "KD"}), 123, build_network("wrn_16_2", 10))
+    context = learner.method.context
+    assert (context.num_classes, context.num_images) == (10, 123)
+    for shapes, network in ((context.student, learner.student), (context.teacher, learner.teacher)):
+        logits, features = network(torch.zeros(2, 3, 16, 16))
+        assert shapes.logits.shape == logits.shape and shapes.logits.is_meta
+        assert shapes.features["pooled_feat"].shape == features["pooled_feat"].shape
+        assert [f.shape for f in shapes.features["feats"]] == [f.shape for f in features["feats"]]
+    assert Learner(specify(), 123).method.context.teacher is None
+
+
+def test_the_commit_of_a_record_is_that_of_the_code_with_the_files_that_differ(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert git_state() == (None, None)
+
+    def git(*arguments):
+        identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+        return subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True).stdout
+
+    for name in ("src/a.py", "params/b.yaml", "README.md"):
+        write_atomically(tmp_path / name, "old")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "start")
+    commit = git("rev-parse", "HEAD").strip()
+    assert git_state() == (commit, [])
+    for name in ("src/a.py", "README.md", "src/new/c.py"):
+        write_atomically(tmp_path / name, "new")
+    assert git_state() == (commit, ["src/a.py", "src/new/c.py"])

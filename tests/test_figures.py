@@ -1,17 +1,28 @@
 """The figures show the numbers that they are drawn from."""
 
+import os
+import subprocess
+import sys
 import zlib
+from contextlib import chdir
 
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import stores
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from test_statistics import PAIRS, example
 
+from distillbench.cli import main
 from distillbench.config.suite import load_suite
 from distillbench.reporting.figures import CAPTIONS, FIGURES, save
 from distillbench.reporting.index import figure_names
 from distillbench.reporting.results import Results
+from distillbench.reporting.statistics import t_interval
+from distillbench.store import Store
 
 SCALED = ["KD", "distilled", "NONE"], ["KD+GKD", "distilled", "KD"]
 
@@ -45,8 +56,7 @@ def results():
     histories = {cell.run: history(cell.run, cell.row == "KD+GKD") for cell in index.itertuples()}
     drawn = Results("demo", None, index, metrics, pd.DataFrame(), {})
     drawn.__dict__["histories"] = histories  # in place of files
-    yield drawn
-    plt.close("all")
+    return drawn
 
 
 def lines(axis):
@@ -144,6 +154,144 @@ def test_the_same_results_make_the_same_bytes(results, ending, tmp_path):
     assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
 
 
+# A person's own settings
+
+
+PERSON = {"font.size": 20, "savefig.dpi": 50, "savefig.bbox": "tight", "axes.facecolor": "red", "text.usetex": True}
+RC_FILE = "font.size: 20\nfont.family: serif\nsavefig.dpi: 50\ntext.usetex: True\naxes.facecolor: red\nbackend: TkAgg\n"
+
+
+@pytest.mark.parametrize("ending", ["pdf", "png"])
+def test_settings_of_the_process_change_no_byte_and_stay(results, ending, tmp_path):
+    save(FIGURES["accuracy"](results), tmp_path / f"plain.{ending}")
+    with matplotlib.rc_context(PERSON):
+        figure = FIGURES["accuracy"](results)
+        assert {key: matplotlib.rcParams[key] for key in PERSON} == PERSON
+    with matplotlib.rc_context({**PERSON, "pdf.fonttype": 3, "savefig.facecolor": "red"}):
+        save(figure, tmp_path / f"person.{ending}")
+        assert matplotlib.rcParams["savefig.facecolor"] == "red"
+    assert (tmp_path / f"plain.{ending}").read_bytes() == (tmp_path / f"person.{ending}").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """(a folder with a finished suite, its figures as this process draws them)."""
+    root = tmp_path_factory.mktemp("person")
+    stores.new_project(root, stores.SUITE.partition("  KD:")[0])
+    stores.finish_all(root)
+    for path in root.glob("results/runs/**/history.csv"):
+        history(path.parent.name, False).to_csv(path)
+    with chdir(root):
+        assert main(["figures", "small", "--partial", "--out", "here"]) == 0
+    return root, drawings(root / "here")
+
+
+def drawings(folder):
+    return {name: content for name, content in stores.files(folder).items() if name.endswith((".pdf", ".png"))}
+
+
+def figures_of(root, variables):
+    """{file: content} of the figures that the command draws in an environment of these variables alone."""
+    out = root / "out"
+    environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "PATH": os.environ["PATH"], **variables}
+    command = [sys.executable, "-m", "distillbench", "figures", "small", "--partial", "--out", str(out)]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return drawings(out)
+
+
+@pytest.mark.parametrize("person", ["machine", "settings", "damaged settings"])
+def test_a_persons_environment_changes_no_byte(drawn, person):
+    root, expected = drawn
+    assert len(expected) == 4
+    files = ["home/.config/matplotlib/matplotlibrc", "config/matplotlibrc", "config/stylelib/mine.mplstyle", "rc"]
+    if person == "machine":
+        variables = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # of Jupyter and Colab
+        variables |= {"HOME": "/proc/nobody", "MPLCONFIGDIR": "/proc/nobody", "SOURCE_DATE_EPOCH": "1"}
+        variables |= {"TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "DISPLAY": ":7"}
+    else:
+        variables = {"HOME": "home", "MPLCONFIGDIR": "config", "MATPLOTLIBRC": "rc", "MPLBACKEND": "nonsense"}
+        content = RC_FILE.encode() if person == "settings" else b"font.family: \xff\n"
+        for name in [*files, "matplotlibrc"]:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(content)
+    try:
+        assert figures_of(root, variables) == expected
+    finally:
+        (root / "matplotlibrc").unlink(missing_ok=True)
+
+
+def test_a_row_may_be_named_like_a_formula(results, tmp_path):
+    results.index["row"] = results.index["row"].replace("KD+GKD", "$\\KD$_{")
+    for name in ("accuracy", "curves"):
+        assert save(FIGURES[name](results), tmp_path / f"{name}.png") == set()
+
+
+@pytest.fixture
+def fonts(monkeypatch):
+    """The fonts that come with matplotlib, and no other; returns the list."""
+    bundled = [font for font in font_manager.fontManager.ttflist if font.fname.startswith(matplotlib.get_data_path())]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", bundled)
+    forget()
+    yield bundled
+    forget()
+
+
+def forget():
+    font_manager.fontManager._findfont_cached.cache_clear()
+
+
+def new_font(path, characters):
+    """A font whose every glyph is a large triangle."""
+    pen = TTGlyphPen(None)
+    for move, point in ((pen.moveTo, (0, 0)), (pen.lineTo, (1000, 0)), (pen.lineTo, (500, 1000))):
+        move(point)
+    pen.closePath()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "triangle"])
+    builder.setupCharacterMap({ord(character): "triangle" for character in characters})
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "triangle": pen.glyph()})
+    builder.setupHorizontalMetrics({name: (1000, 0) for name in (".notdef", "triangle")})
+    builder.setupHorizontalHeader(ascent=1000, descent=0)
+    builder.setupNameTable({"familyName": "A Font", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+    font_manager.fontManager.addfont(path)
+    forget()
+
+
+def test_what_the_usual_font_lacks_comes_from_another_font_of_the_system(results, fonts, tmp_path):
+    """And figures that need none depend on no font of the system."""
+
+    def draw(name):
+        paths = [tmp_path / f"{name}.{ending}" for ending in ("pdf", "png")]
+        unknown = set().union(*(save(FIGURES["accuracy"](results), path) for path in paths))
+        return unknown, [path.read_bytes() for path in paths]
+
+    latin = draw("latin")
+    assert latin[0] == set()
+    row = results.index["row"].copy()
+    results.index["row"] = row.replace("KD+GKD", "知識")
+    del results.__dict__["table"]
+    unknown, boxes = draw("boxes")
+    assert unknown == set("知識")
+    new_font(tmp_path / "font.ttf", "知識KDNOE 0123456789")
+    unknown, glyphs = draw("glyphs")
+    assert unknown == set() and all(a != b for a, b in zip(glyphs, boxes, strict=True))
+    results.index["row"] = row
+    del results.__dict__["table"]
+    assert draw("latin again") == latin
+
+
+def test_characters_without_a_font_are_named(tmp_path, monkeypatch, capsys, fonts):
+    monkeypatch.chdir(tmp_path)
+    stores.new_project(tmp_path, stores.SUITE.replace("  KD:", "  知識:"))
+    assert main(["figures", "small", "--partial"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: ") and "知" in line and "識" in line
+
+
 def test_an_epoch_in_which_nothing_was_observed_is_left_out(results):
     """history.csv has empty fields there: a method may switch its loss on later."""
     for frame in results.histories.values():
@@ -155,3 +303,28 @@ def test_an_epoch_in_which_nothing_was_observed_is_left_out(results):
     mean = sum(results.histories[run]["train_kd_gradient_0"] for run in runs(results, "KD+GKD", pair)) / 3
     drawn = lines(axis)[0]
     assert drawn[0, 0] == 1 and np.isnan(drawn[0, 1]) and np.allclose(drawn[1:, 1], mean[1:])
+
+
+def test_histories_are_read_by_epoch(tmp_path):
+    store = Store(tmp_path)
+    index = pd.DataFrame({"run": ["a/b/c/s0-000000000000", "a/b/c/s1-000000000000"]})
+    path = store.run(index["run"][1]) / "history.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("epoch,lr,test_top1,test_loss_ce\n1,0.1,50,0.5\n2,0.01,60,0.4\n")
+    (frame,) = Results("demo", store, index, None, None, {}).histories.values()
+    assert frame.to_dict("index") == {
+        1: {"lr": 0.1, "test_top1": 50, "test_loss_ce": 0.5},
+        2: {"lr": 0.01, "test_top1": 60, "test_loss_ce": 0.4},
+    }
+    assert list(frame.index) == [1, 2]
+
+
+def test_accuracy_shows_means_their_intervals_and_the_teacher(results):
+    for axis, pair in zip(FIGURES["accuracy"](results).axes, PAIRS, strict=True):
+        bars = [segment for collection in axis.collections for segment in collection.get_segments()]
+        for x, row in enumerate(("NONE", "KD", "KD+GKD")):
+            interval = t_interval(list(results.table.entries[row, pair].last.values()))
+            assert any(np.allclose(bar, [[x, interval.low], [x, interval.high]]) for bar in bars)
+            assert shown(axis, [[x, interval.mean]])
+        (level,) = results.table.entries["Teacher", pair].last.values()
+        assert any((line[:, 1] == level).all() and len(line) == 2 for line in lines(axis))

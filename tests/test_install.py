@@ -321,9 +321,23 @@ def test_commands_come_from_the_environment_even_with_a_space_in_its_name(tmp_pa
 
 
 @needs_make
+@pytest.mark.parametrize("home, kept", [("/proc/nobody", False), (".", True)], ids=["none", "some"])
+def test_what_make_starts_has_a_home_and_a_name(home, kept, tmp_path):
+    python = tmp_path / "env/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$HOME $LOGNAME"\n')
+    python.chmod(0o755)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    bare = ("env", "-u", "LOGNAME", f"HOME={home}", "make", "test", "VENV=env", "PYTHON=true", "JOBS=1")
+    done = subprocess.run(bare, cwd=tmp_path, capture_output=True, text=True, check=True)
+    found, name = done.stdout.splitlines()[-1].split(" ")
+    assert found == (home if kept else f"{tmp_path}/.home") and name
+
+
+@needs_make
 def test_make_without_a_target_lists_the_targets():
     text = "\n".join(make())
-    assert all(f"make {target} " in text for target in ("help", "env", "demo", "test", "lint", "clean"))
+    assert all(f"make {target:7} " in text for target in ("help", "env", "demo", "test", "lint", "mutants", "clean"))
 
 
 def test_makefile_names_the_default_environment_once():

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from distillbench import loggers
 from distillbench.cli import main
 from distillbench.config.suite import load_suite
-from distillbench.files import to_json
+from distillbench.errors import UserError
+from distillbench.files import to_json, write_atomically
 
 STANDS_IN = """\
 import json, pathlib
@@ -39,11 +41,15 @@ methods: {{NONE: {{DISTILLER.TYPE: NONE}}}}
 @pytest.fixture
 def wandb(tmp_path, monkeypatch):
     """A module `wandb` that writes down its calls; returns the file."""
-    (tmp_path / "modules").mkdir()
-    (tmp_path / "modules/wandb.py").write_text(STANDS_IN)
-    monkeypatch.syspath_prepend(tmp_path / "modules")
+    install(tmp_path, monkeypatch, "wandb", STANDS_IN)
     yield tmp_path / "modules/calls.jsonl"
     sys.modules.pop("wandb", None)
+
+
+def install(folder, monkeypatch, name, text):
+    (folder / "modules").mkdir()
+    (folder / f"modules/{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(folder / "modules")
 
 
 class Writer:
@@ -61,10 +67,10 @@ class Writer:
 
 
 @pytest.fixture
-def writers(monkeypatch):
+def writers(tmp_path, monkeypatch):
     Writer.made = []
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
-    monkeypatch.setattr(loggers, "find_spec", lambda package: package)
+    install(tmp_path, monkeypatch, "tensorboard", "")
     return Writer.made
 
 
@@ -96,17 +102,50 @@ def train_logged(folder, package, **solver):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
+    """A working directory, in which `python -m` looks for packages first."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
-def test_a_logger_that_is_not_installed_is_refused_before_training_in_one_line(project, monkeypatch, capsys):
-    monkeypatch.setattr(loggers, "find_spec", lambda package: None)
-    assert train_logged(project, "wandb")[0] == 2
+@pytest.mark.parametrize("package, left_over", [("wandb", False), ("wandb", True), ("tensorboard", True)])
+def test_a_logger_that_is_not_installed_is_refused_before_training_in_one_line(project, capsys, package, left_over):
+    """Not even where an earlier run left a folder, which Python takes for a package."""
+    assert find_spec(package) is None, f"{package} is installed here: this test is of environments without it"
+    if left_over:
+        (project / package).mkdir()
+    assert train_logged(project, package)[0] == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and "LOG.WANDB" in lines[0] and "pip install wandb" in lines[0]
+    assert len(lines) == 1 and loggers.KEYS[package] in lines[0] and f"pip install {package}" in lines[0]
     assert not (project / "out").exists()
-    assert "pip install wandb" in (project / "out.work/failure.json").read_text()
+    assert f"pip install {package}" in (project / "out.work/failure.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "package, content, says",
+    [
+        ("wandb", b"import a_dependency_that_is_gone", "No module named 'a_dependency_that_is_gone'"),
+        ("wandb", b"# no init here", "cannot import name 'init'"),
+        ("wandb", b"import os; os._exit(9)", "exit code 9"),
+        ("wandb", b"\xff", "utf-8"),
+        ("tensorboard", b"__version__ = '2.0.0'", "No module named 'tensorboard."),
+    ],
+)
+def test_a_logger_that_cannot_be_imported_is_one_line_while_planning(project, package, content, says):
+    (project / package).mkdir()
+    (project / package / "__init__.py").write_bytes(content)
+    with pytest.raises(UserError, match=loggers.KEYS[package]) as error:
+        loggers.require_imports([package])
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_plan_says_that_a_logger_is_missing_as_long_as_a_run_needs_it(project, capsys):
+    (run,) = suite(project, "LOG: {WANDB: true}, ").runs
+    assert main(["plan", "logged"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("note: LOG.WANDB is true and wandb is not installed")
+    write_atomically(project / f"results/runs/{run}/record.json", "{}")
+    assert main(["plan", "logged"]) == 0
+    assert "note: " not in capsys.readouterr().out
 
 
 def test_every_epoch_is_logged_as_history_has_it(project, wandb):

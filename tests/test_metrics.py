@@ -11,6 +11,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss, log_loss, top_k_accuracy_score
 
 from distillbench.cli import main
+from distillbench.engine.learner import target_rank
 from distillbench.engine.run import train
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
@@ -24,15 +25,15 @@ DRAWS = np.random.default_rng(0)
 LOGITS, TEACHER, TARGETS = DRAWS.normal(0, 2, (400, 10)), DRAWS.normal(0, 3, (400, 10)), DRAWS.integers(0, 10, 400)
 
 
-def bare(logits):
+def bare(logits, targets=TARGETS):
     """Predictions as they were before ranks were kept."""
-    return Predictions(logits, TARGETS, {}, "")
+    return Predictions(logits, targets, {}, "")
 
 
-def with_ranks(logits):
+def with_ranks(logits, targets=TARGETS):
     """As they are now, the logits in half precision."""
-    ranks = {name: tensor.numpy() for name, tensor in ranked(torch.tensor(logits), torch.tensor(TARGETS)).items()}
-    return Predictions(logits.astype(np.float16).astype(float), TARGETS, ranks, "", precision="fp64")
+    ranks = {name: tensor.numpy() for name, tensor in ranked(torch.tensor(logits), torch.tensor(targets)).items()}
+    return Predictions(logits.astype(np.float16).astype(float), targets, ranks, "", precision="fp64")
 
 
 BOTH = pytest.mark.parametrize("form", [bare, with_ranks])
@@ -50,14 +51,18 @@ def test_accuracy_likelihood_and_brier_score_are_scikit_learns(form):
 
 @BOTH
 def test_calibration_error_is_the_weighted_gap_of_fifteen_equal_bins(form):
+    """Of predictions that are too sure in some bins and not sure enough in others, so that bins decide."""
     probabilities = softmax(LOGITS, axis=1)
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == TARGETS
-    expected = 0.0
+    confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    targets = np.where(np.sin(40 * confidence) > 0, predicted, TARGETS)
+    right = predicted == targets
+    gaps = []
     for i in range(15):
         inside = (confidence > i / 15) & (confidence <= (i + 1) / 15)
         if inside.any():
-            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    assert METRICS["ece"](form(LOGITS)) == pytest.approx(100 * expected)
+            gaps.append(inside.mean() * (right[inside].mean() - confidence[inside].mean()))
+    assert min(gaps) < -0.01 and max(gaps) > 0.01
+    assert METRICS["ece"](form(LOGITS, targets)) == pytest.approx(100 * sum(map(abs, gaps)))
     certain = np.where(np.arange(10) == TARGETS[:, None], 1000.0, 0.0)
     assert METRICS["ece"](form(certain)) == METRICS["brier"](form(certain)) == 0
 
@@ -144,3 +149,22 @@ def test_predictions_of_other_images_are_refused(trained, images):
     fewer = images._replace(test_images=images.test_images[:50], test_labels=images.test_labels[:50])
     with pytest.raises(UserError, match="digits has the digest"):
         predict(store.run(teacher), "last", fewer, device="cpu")
+
+
+def test_changed_labels_are_refused(trained, tmp_path):
+    store, teacher, _ = trained
+    path = evaluation_directory(store.run(teacher), "last") / "predictions.npz"
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    assert read_predictions(path).targets.tolist() == arrays["targets"].tolist()
+    np.savez(tmp_path / "predictions.npz", **{**arrays, "targets": arrays["targets"][::-1].copy()})
+    with pytest.raises(UserError, match="the labels are not those it was written with"):
+        read_predictions(tmp_path / "predictions.npz")
+
+
+def test_of_equal_logits_the_smaller_class_comes_first():
+    logits, targets = torch.tensor([[1.0, 3.0, 3.0, 0.0]] * 4), torch.arange(4)
+    ranks = [2, 0, 1, 3]
+    assert target_rank(logits, targets).tolist() == ranked(logits, targets)["target_rank"].tolist() == ranks
+    assert ranked(logits, targets)["first_classes"].tolist() == [[1, 2, 0, 3]] * 4
+    assert Predictions(logits.double().numpy(), targets.numpy(), {}, "").target_rank.tolist() == ranks

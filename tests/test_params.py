@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from distillbench.cli import main
+from distillbench.config import components
 from distillbench.config.schema import all_keys
 from distillbench.config.suite import load_suite
 from distillbench.config.yaml_file import read_yaml
@@ -491,6 +492,52 @@ def test_dotted_and_nested_spelling_are_the_same(tmp_path):
     assert ids(tmp_path, nested) == ids(tmp_path, one_row({"DISTILLER.TYPE": "KD", "KD.LOSS.CE_WEIGHT": 0.5}))
 
 
+def student(folder, content, row="row"):
+    """The specification of a row's first student."""
+    return next(c.specification for c in load_suite("bad", write(folder, content)).cells if c.row == row)
+
+
+def test_a_row_beats_its_pair_and_a_pair_beats_the_base(tmp_path):
+    base, pair = {"SOLVER.BATCH_SIZE": 8, "SOLVER.LR": 0.1, "SOLVER.EPOCHS": 2}, {"SOLVER.LR": 0.2, "SOLVER.EPOCHS": 3}
+    pairs = [{"teacher": "resnet20", "student": "resnet8", **pair}]
+    row = {"DISTILLER.TYPE": "KD", "SOLVER.EPOCHS": 4}
+    content = changed(base=base, pairs=pairs, teachers={"SOLVER.LR": 0.3}, methods={"row": row})
+    specification = student(tmp_path, content)
+    found = [specification["batch"]["size"], *(specification["schedule"][key] for key in ("LR", "EPOCHS"))]
+    assert found == [8, 0.2, 4]
+    teacher = student(tmp_path, content, "Teacher")
+    assert [teacher["batch"]["size"], *(teacher["schedule"][key] for key in ("LR", "EPOCHS"))] == [8, 0.3, 2]
+
+
+def test_a_row_has_what_it_is_like_and_its_own_on_top(tmp_path):
+    rows = {
+        "GKD": {"DISTILLER.TYPE": "KD", "KD.TEMPERATURE": 2, "KD.WARMUP": 3, "GKD": {}},
+        "near": {"like": "GKD", "KD.TEMPERATURE": 5},
+        "far": {"like": "near", "KD.WARMUP": 7},
+    }
+    for name, expected in {"GKD": (2, 3), "near": (5, 3), "far": (5, 7)}.items():
+        specification = student(tmp_path, changed(methods=rows), name)
+        parameters = specification["method"]["parameters"]
+        assert (parameters["TEMPERATURE"], parameters["WARMUP"]) == expected
+        assert specification["gradient_scaling"] is not None
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if type(all_keys()[key].default) is int])
+def test_a_part_of_an_integer_is_refused(refused, key):
+    refused(changed(base={key: all_keys()[key].default + 0.5}), f"base.{key}", "expected integer")
+
+
+def test_a_variant_is_compared_with_the_one_of_all_the_same_values(tmp_path):
+    rows = {"KD": {"DISTILLER.TYPE": "KD"}, "GKD": {"like": "KD", "GKD": {}, "control": "KD"}}
+    sweep = {"KD.TEMPERATURE": [2, 4], "KD.WARMUP": [0, 5], "GKD.K": [0.5]}
+    suite = load_suite("bad", write(tmp_path, changed(seeds=[0], methods=rows, sweep=sweep)))
+    for cell in suite.cells:
+        if cell.row.startswith("GKD"):
+            control = next(c for c in suite.cells if (c.row, c.pair) == (cell.control, cell.pair))
+            assert control.specification["method"] == cell.specification["method"]
+            assert control.specification["gradient_scaling"] is None
+
+
 def test_sweep_expands_rows_and_their_controls(tmp_path):
     rows = {
         "NONE": {"DISTILLER.TYPE": "NONE"},
@@ -718,3 +765,38 @@ def test_plan_notes_what_no_run_reads(tmp_path, monkeypatch, capsys, content, ex
 def test_what_some_run_reads_is_not_noted(tmp_path, content):
     suite = load_suite("bad", write(tmp_path, content))
     assert suite.notes == () and suite.only("*").notes == ()
+
+
+def test_defaults_are_the_published_ones():
+    """Those of mdistiller's configuration, of DOT's and GKD's code and, in its dialect, of the GKD repository."""
+    mdistiller = {
+        "SOLVER.BATCH_SIZE": 64,
+        "SOLVER.EPOCHS": 240,
+        "SOLVER.LR": 0.05,
+        "SOLVER.LR_DECAY_STAGES": [150, 180, 210],
+        "SOLVER.LR_DECAY_RATE": 0.1,
+        "SOLVER.WEIGHT_DECAY": 1e-4,
+        "SOLVER.MOMENTUM": 0.9,
+        "SOLVER.DOT.DELTA": 0.075,
+        "KD.TEMPERATURE": 4,
+        "KD.LOSS.CE_WEIGHT": 0.1,
+        "KD.LOSS.KD_WEIGHT": 0.9,
+        "KD.WARMUP": 0,
+        "DKD.CE_WEIGHT": 1,
+        "DKD.ALPHA": 1,
+        "DKD.BETA": 8,
+        "DKD.T": 4,
+        "DKD.WARMUP": 20,
+        "GKD.K": 0.6,
+        "GKD.SCALE": 2,
+        "GKD.CENTRE": "batch_mean",
+        "GKD.TEMPERATURE": "loss",
+        "GKD.TARGET": "label",
+        "GKD.FACTORS": "confidence",
+    }
+    gkd = {"KD.TEMPERATURE": 1, "KD.LOSS.CE_WEIGHT": 1, "KD.LOSS.KD_WEIGHT": 1, "KD.WARMUP": 20}
+    keys = all_keys()
+    assert {name: keys[name].default_in("mdistiller") for name in mdistiller} == mdistiller
+    assert {name: keys[name].default_in("gkd") for name in mdistiller} == mdistiller | gkd
+    methods = {name for name in keys if name.partition(".")[0] in {*components.methods(), "GKD"}}
+    assert methods | {"SOLVER.DOT.DELTA"} <= mdistiller.keys()  # a new one has its published value here

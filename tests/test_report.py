@@ -11,9 +11,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from distillbench.cli import main, parser
 from distillbench.config import components
@@ -67,8 +67,8 @@ class Suite:
         write_atomically(root / "params/small_2.yaml", PARAMS)
         write_atomically(self.folder / "tables/main.md", to_markdown(self.table))
         for ending in ("png", "pdf"):
-            figure, axes = plt.subplots(figsize=(1, 1))
-            axes.plot([0, 1])
+            figure = Figure(figsize=(1, 1))
+            figure.subplots().plot([0, 1])
             save(figure, self.folder / f"figures/accuracy.{ending}")
 
     def cell(self, row, role, control, pair, specification, seed, commits, absent=False):

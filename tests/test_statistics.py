@@ -257,6 +257,70 @@ def test_one_seed_prints_neither_spread_nor_interval():
     assert "±" not in line and "[" not in line and "nan" not in line and "vs NONE" in line
 
 
+def test_every_number_of_a_table_follows_from_the_metrics():
+    """By hand: means and deviations of a cell, differences to the control, and those pooled over pairs."""
+    index, metrics = example()
+    lost = "digits/wrn_16_2-resnet8/KD_2019/s1"
+    metrics = without(metrics, lost)
+    value = {(m.run, m.checkpoint): m.value for m in metrics.itertuples() if m.metric == "top1"}
+    records = {
+        (r["row"], r["pair"]): r for r in csv.DictReader(io.StringIO(to_csv(build_table("demo", index, metrics))))
+    }
+    shared = {}
+    for row, role, control in ROWS:
+        for pair in PAIRS:
+            seeds = (0,) if role == "teacher" else [s for s in (0, 1, 2) if f"digits/{pair}/{row}/s{s}" != lost]
+            record = records[row, pair]
+            assert (record["n"], record["planned"]) == (str(len(seeds)), "1" if role == "teacher" else "3")
+            for checkpoint in ("last", "best"):
+                mine = [value[f"digits/{pair}/{row}/s{seed}", checkpoint] for seed in seeds]
+                assert float(record[f"{checkpoint}_mean"]) == pytest.approx(sum(mine) / len(mine))
+                if len(mine) > 1:
+                    assert float(record[f"{checkpoint}_sd"]) == pytest.approx(deviation(mine))
+            if control:
+                runs = ((f"digits/{pair}/{name}/s" for name in (row, control)) for _ in seeds)
+                paired = [value[f"{a}{s}", "last"] - value[f"{b}{s}", "last"] for s, (a, b) in zip(seeds, runs)]
+                shared[pair] = dict(zip(seeds, paired, strict=True))
+                same_interval(record, paired)
+    pooled = [sum(shared[pair][seed] for pair in PAIRS) / 2 for seed in (0, 2)]
+    same_interval(records["KD_2019", POOLED], pooled)
+
+
+def deviation(values):
+    return (sum((v - sum(values) / len(values)) ** 2 for v in values) / (len(values) - 1)) ** 0.5
+
+
+def same_interval(record, values):
+    n, mean = len(values), sum(values) / len(values)
+    half = {2: 12.7062047, 3: 4.3026527}[n] * deviation(values) / n**0.5  # Student's t, from a printed table
+    found = [float(record[f"difference_{name}"]) for name in ("n", "mean", "low", "high")]
+    assert found == pytest.approx([n, mean, mean - half, mean + half])
+
+
+def test_every_number_of_the_details_follows_from_metrics_and_records():
+    index, metrics = example()
+    runs = list(dict.fromkeys(index["run"]))
+    costs = pd.DataFrame(
+        {"run": runs, **{name: [i + 10.0 * k for i in range(len(runs))] for k, name in enumerate(COSTS)}}
+    )
+    value = {(m.run, m.metric): m.value for m in metrics.itertuples() if m.checkpoint == "last"}
+    value |= {(line["run"], name): line[name] for line in costs.to_dict("records") for name in COSTS}
+    details = build_details(index, metrics, costs)
+    assert list(details["row"]) == ["Teacher"] * 2 + ["NONE"] * 2 + ["KD_2019"] * 2
+    for line in details.to_dict("records"):
+        mine = [run for run in runs if run.startswith(f"digits/{line['pair']}/{line['row']}/")]
+        assert line["n"] == len(mine)
+        for name in ("top1", "top5", *COSTS):
+            values = [value[run, name] for run in mine]
+            assert line[name] == pytest.approx(sum(values) / len(values))
+            assert (
+                np.isnan(line[f"{name}_sd"])
+                if len(mine) == 1
+                else line[f"{name}_sd"] == pytest.approx(deviation(values))
+            )
+        assert line["nll"] is None or np.isnan(line["nll"])
+
+
 def test_all_formats_hold_the_same_numbers():
     table = build_table("demo", *example())
     numbers = re.compile(r"[+-]?\d+\.\d\d")

@@ -1,20 +1,234 @@
-"""What a store says of runs that are not there."""
+"""The store: files are whole, a run is the one that its folder names, and what is derived belongs to what is here."""
 
 import copy
+import os
+import shutil
 
+import numpy as np
+import pandas as pd
 import pytest
-from stores import SUITE, new_project
+import stores
 
 from distillbench import store as module
+from distillbench.cli import main
 from distillbench.config.specification import Specification, read_specification
-from distillbench.files import to_json, write_atomically
+from distillbench.errors import UserError
+from distillbench.evaluation import CHECKPOINTS, evaluation_directory
+from distillbench.evaluation.metrics import write_metrics
+from distillbench.files import read_json, to_json, write_atomically
 from distillbench.planning import plan_suite
+from distillbench.reporting.collect import collect, failures
+from distillbench.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Of a suite whose runs are finished; the teacher's best checkpoint, which is another than its last, taught."""
+    suite = stores.SUITE.replace("pairs:", "teachers: {checkpoint: best}\npairs:")
+    stores.new_project(tmp_path, suite)
+    stores.finish_all(tmp_path)
+    return Store(tmp_path)
+
+
+@pytest.fixture
+def runs(store, tmp_path):
+    return stores.runs(tmp_path)
+
+
+# Files
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
+    path = tmp_path / "folder" / "record.json"
+    write_atomically(path, "old")
+
+    def fail(*arguments):
+        raise OSError("no space left")
+
+    for function in ("replace", "fsync"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function, fail)
+            with pytest.raises(OSError, match="no space left"):
+                write_atomically(path, "new")
+        assert path.read_text() == "old" and [p.name for p in path.parent.iterdir()] == ["record.json"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        function = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, name=name, function=function: (calls.append(name), function(*a)))
+    write_atomically(tmp_path / "a", b"content")
+    assert calls == ["fsync", "replace"] and (tmp_path / "a").read_bytes() == b"content"
+
+
+# Names and states
+
+
+def test_a_run_is_named_by_a_unique_beginning_of_its_id_or_hash_only(store, runs):
+    run = runs["KD/s1"]
+    assert {store.find(name) for name in (run, f"results/runs/{run}/", store.run(run), run.rpartition("-")[2][:8])} == {
+        run
+    }
+    with pytest.raises(UserError, match="2 runs begin so"):
+        store.find(run.rpartition("/")[0])
+    with pytest.raises(UserError, match="no such run"):
+        store.find("digits/resnet9")
+
+
+def test_what_belongs_to_another_run_is_refused(store, runs):
+    one, other = runs["KD/s0"], runs["KD/s1"]
+    for checkpoint in CHECKPOINTS:
+        files = [evaluation_directory(store.run(run), checkpoint) / "metrics.json" for run in (one, other)]
+        shutil.copy(*files)
+        with pytest.raises(UserError, match="metrics of another run"):
+            store.metrics(other, checkpoint)
+    for name in ("spec.json", "model.last.pt"):
+        shutil.copy(store.run(one) / name, store.run(other) / name)
+    with pytest.raises(UserError, match=f"holds the specification of {one}"):
+        store.specification(other)
+
+
+def test_a_run_is_done_with_both_evaluations_trained_without_and_missing_before(store, runs):
+    run = runs["KD/s1"]
+    assert store.state(run) == ("done", "")
+    for checkpoint in CHECKPOINTS:
+        path = evaluation_directory(store.run(run), checkpoint) / "metrics.json"
+        content = path.read_bytes()
+        path.unlink()
+        assert store.state(run) == ("trained", "not evaluated")
+        path.write_bytes(content)
+    shutil.rmtree(store.run(run))
+    assert store.state(run) == ("missing", "")
+    write_atomically(store.work(run) / "failure.json", to_json({"reason": "loss is nan"}))
+    assert store.state(run) == ("failed", "loss is nan")
+
+
+# What is derived from what
+
+
+def test_a_student_of_other_weights_than_its_teacher_holds_is_named(store, runs):
+    """The checkpoint that taught counts, and no other."""
+    teacher, student = runs["Teacher/s0"], runs["KD/s0"]
+    path = store.run(teacher) / "record.json"
+    record = read_json(path)
+    path.write_text(to_json({**record, "weights": {**record["weights"], "last": "1" * 64}}))
+    assert store.other_realisation(student) is None
+    path.write_text(to_json({**record, "weights": {**record["weights"], "best": "2" * 64}}))
+    line = store.other_realisation(student)
+    assert student in line and record["weights"]["best"][:12] in line and "2" * 12 in line
+    assert store.other_realisation(runs["NONE/s0"]) is None
+
+
+def stale(store, run):
+    return {(name, checkpoint) for name, checkpoint in store.stale(run)}
+
+
+def test_nothing_is_stale_where_everything_fits(store, runs):
+    assert all(store.stale(run) == {} for run in runs.values())
+
+
+def test_predictions_of_other_weights_are_stale_with_their_metrics(store, runs):
+    run = runs["NONE/s0"]
+    path = store.run(run) / "record.json"
+    record = read_json(path)
+    path.write_text(to_json({**record, "weights": {**record["weights"], "best": "3" * 64}}))
+    assert stale(store, run) == {("predictions.npz", "best"), ("metrics.json", "best")}
+    assert store.state(run)[0] == "stale"
+
+
+def predict_again(store, run, checkpoint, weights_sha256):
+    """As after a retraining: predictions, and the record, name other weights."""
+    path = store.run(run) / "record.json"
+    record = read_json(path)
+    path.write_text(to_json({**record, "weights": {**record["weights"], checkpoint: weights_sha256}}))
+    stores.predict(store.run(run), store.specification(run), checkpoint, 40, weights_sha256)
+
+
+def test_metrics_of_other_predictions_are_stale(store, runs):
+    run = runs["NONE/s1"]
+    predict_again(store, run, "last", "4" * 64)
+    assert stale(store, run) == {("metrics.json", "last")}
+    write_metrics(store, run, "last")
+    assert store.stale(run) == {}
+
+
+def test_metrics_against_other_predictions_of_the_teacher_are_stale(store, runs):
+    teacher, student = runs["Teacher/s0"], runs["KD/s1"]
+    predict_again(store, teacher, "last", "5" * 64)
+    assert store.stale(student) == {}
+    predict_again(store, teacher, "best", "6" * 64)
+    assert stale(store, student) == {("metrics.json", "last"), ("metrics.json", "best")}
+    for checkpoint in CHECKPOINTS:
+        write_metrics(store, student, checkpoint)
+    assert store.stale(student) == {} and store.stale(runs["NONE/s0"]) == {}
+
+
+def test_predictions_without_ranks_are_stale_where_the_weights_are_here(store, runs):
+    run = runs["NONE/s0"]
+    path = evaluation_directory(store.run(run), "last") / "predictions.npz"
+    with np.load(path) as archive:
+        kept = ("logits", "targets", "targets_sha256", "run_sha256", "weights_sha256")
+        np.savez(path, **{name: archive[name] for name in kept})
+    write_metrics(store, run, "last")
+    assert stale(store, run) == {("predictions.npz", "last"), ("metrics.json", "last")}
+    (store.run(run) / "model.last.pt").unlink()
+    assert store.stale(run) == {}
+
+
+def test_the_failed_runs_of_a_suite_are_those_not_repaired_since(store, runs, tmp_path):
+    for name in ("NONE/s0", "KD/s1"):
+        write_atomically(store.work(runs[name]) / "failure.json", to_json({"reason": f"of {name}"}))
+    shutil.rmtree(store.run(runs["KD/s1"]))
+    shutil.rmtree(store.run(runs["KD/s0"]))
+    index = pd.DataFrame({"run": list(runs.values())})
+    assert failures(index, store, pd.DataFrame({"run": []})) == {runs["KD/s1"]: "of KD/s1"}
+
+
+def test_what_is_collected_is_what_the_runs_say(store, runs):
+    """Each run once, however often it stands in the index; nothing of a run that is not here."""
+    shutil.rmtree(store.run(runs["KD/s0"]))
+    index = pd.DataFrame({"run": [*runs.values(), *runs.values()]})
+    metrics, costs = collect(index, store)
+    here = [run for run in runs.values() if run != runs["KD/s0"]]
+    expected = [(run, c, e["metric"], e["value"]) for run in here for c in CHECKPOINTS for e in store.metrics(run, c)]
+    assert list(metrics[["run", "checkpoint", "metric", "value"]].itertuples(index=False, name=None)) == expected
+    assert costs["run"].tolist() == here and costs["seconds"].tolist() == [10.0] * 4
+
+
+def test_a_student_is_measured_against_the_checkpoint_that_taught_it(store, runs):
+    teacher, student = runs["Teacher/s0"], runs["KD/s0"]
+    for checkpoint, correct in (("best", 40), ("last", 80)):  # the student: 50
+        stores.predict(store.run(teacher), store.specification(teacher), checkpoint, correct, "8" * 64)
+    for checkpoint in CHECKPOINTS:
+        write_metrics(store, student, checkpoint)
+        values = {entry["metric"]: entry["value"] for entry in store.metrics(student, checkpoint)}
+        assert (values["top1"], values["agreement"]) == (50, 90)
+
+
+def test_evaluating_makes_what_is_missing_and_keeps_what_is_there(store, runs, tmp_path, monkeypatch):
+    """Metrics are computed from the predictions that are there, whatever they say."""
+    monkeypatch.chdir(tmp_path)
+    run = runs["NONE/s1"]
+    stores.predict(store.run(run), store.specification(run), "best", 30, store.record(run)["weights"]["best"])
+    before = {c: (evaluation_directory(store.run(run), c) / "predictions.npz").read_bytes() for c in CHECKPOINTS}
+    for checkpoint in CHECKPOINTS:
+        (evaluation_directory(store.run(run), checkpoint) / "metrics.json").unlink()
+    assert main(["evaluate", run]) == 0
+    found = {c: next(e["value"] for e in store.metrics(run, c) if e["metric"] == "top1") for c in CHECKPOINTS}
+    assert found == {"last": 50, "best": 30} and store.state(run) == ("done", "")
+    assert before == {
+        c: (evaluation_directory(store.run(run), c) / "predictions.npz").read_bytes() for c in CHECKPOINTS
+    }
+
+
+# Runs that are not there
 
 
 @pytest.fixture
 def older(tmp_path):
     """(store, {run: id of the run that another version of its trainer made}) of a suite of 13 runs, all missing."""
-    store = new_project(tmp_path, SUITE.replace("[0, 1]", "[0, 1, 2, 3, 4, 5]"))
+    store = stores.new_project(tmp_path, stores.SUITE.replace("[0, 1]", "[0, 1, 2, 3, 4, 5]"))
     found = {}
     for run, specification in plan_suite("small", root=tmp_path).runs.items():
         data = copy.deepcopy(specification.data)

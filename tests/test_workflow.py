@@ -5,10 +5,17 @@ import random
 import re
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from project import SMALL, Project, jobs, new_project, succeeded
+import stores
+import yaml
+from project import ROOT, SMALL, Project, jobs, new_project, succeeded
+
+from distillbench.evaluation import evaluation_directory
+from distillbench.files import read_json
+from distillbench.store import RUN_FILES
 
 REPORTS = [f"tables/main.{ending}" for ending in ("csv", "json", "md", "tex")]
 REPORTS += [f"figures/accuracy.{ending}" for ending in ("pdf", "png")]
@@ -179,8 +186,9 @@ def test_what_was_made_of_other_weights_is_renewed_whatever_its_time(project):
     assert f"stale    {run}: predictions of other weights" in status
 
 
-def test_edited_code_of_the_tables_rebuilds_them_and_trains_nothing(project):
-    project.add("# edited\n", "src/distillbench/reporting/tables.py")
+@pytest.mark.parametrize("file", ["tables.py", "matplotlibrc"])
+def test_edited_code_of_the_tables_rebuilds_them_and_trains_nothing(project, file):
+    project.add("# edited\n", f"src/distillbench/reporting/{file}")
     planned = project.plan()
     assert planned["tables"] == {"small"}
     assert not {"train", "predict", "metrics", "collect"} & set(planned)
@@ -297,6 +305,30 @@ def test_wrong_input_is_one_line_and_exit_code_2(fresh, config, yaml, says):
     assert "Traceback" not in result.stdout
 
 
+def test_a_folder_that_a_logger_left_is_no_package(project):
+    """A dry run says so, before every run fails; what is trained needs no logger."""
+    (project.path / "wandb").mkdir()
+    project.edit("base: {", "base: {LOG: {WANDB: true}, ")
+    project.plan()
+    project.edit("seeds: [0, 1]", "seeds: [0, 1, 2]")
+    result = project.snakemake("-n", "--config", "suite=small")
+    assert result.returncode == 2 and "distillbench: LOG.WANDB is true and wandb is not installed" in result.stderr
+
+
+@pytest.mark.parametrize("profile, device, gpus", [("local", "cpu", "0"), ("gpu", "cuda", "1")])
+def test_the_profile_says_the_device_and_what_it_takes_of_it(fresh, profile, device, gpus):
+    """Not the machine: a demo on the CPU stays there where there is a GPU."""
+    output = succeeded(
+        fresh.call("snakemake", "-n", "-p", "--profile", f"profiles/{profile}", "--config", "suite=small")
+    )
+    commands = re.findall(r"distillbench (train|evaluate .* --stage predictions) .*--device (\S+)", output)
+    assert len(commands) == 10 and {used for _, used in commands} == {device}
+    blocks = re.findall(r"^rule (?:train|predict):\n((?:    .*\n)*)", output, re.MULTILINE)
+    assert len(blocks) == 10 and all(f"gpu={gpus}" in block for block in blocks)
+    limited = yaml.safe_load((ROOT / f"profiles/{profile}/profile.yaml").read_text()).get("resources", {})
+    assert limited == ({"gpu": 1} if profile == "gpu" else {}), "so many jobs on the GPU at a time"
+
+
 @pytest.mark.parametrize("name", ["007", "2026_11", "-x"])
 def test_a_suite_is_the_one_that_was_typed_whatever_number_it_may_be(fresh, name):
     for seed, other in enumerate(["7", "202611", "007", "2026_11", "-x"]):
@@ -351,3 +383,136 @@ def test_after_an_import_nothing_is_trained_or_predicted(project, what):
     assert arrived == {path: content for path, content in runs.items() if not (what and path.match("*.pt"))}
     lines = succeeded(project.call(*command, "explain", "small", "KD")).splitlines()
     assert sum(re.match(r"s[01]  done ", line) is not None for line in lines) == 2
+
+
+# The functions from wildcards to files, called without Snakemake
+
+
+def functions(root, monkeypatch, forced=(), **config):
+    """What workflow/rules/common.smk defines, in a folder with a suite `small`."""
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("DISTILLBENCH_AGAIN", "")
+    text = (ROOT / "workflow/rules/common.smk").read_text()
+    constraints = re.compile(r"^wildcard_constraints:\n(    .*\n)+", re.MULTILINE)  # the one thing that is no Python
+    assert len(constraints.findall(text)) == 1
+    settings = SimpleNamespace(forcerun=frozenset(forced), targets=(), forcetargets=False, forceall=False)
+    defined = {
+        "config": {"suite": "small", **config},
+        "workflow": SimpleNamespace(is_main_process=True, dag_settings=settings, dag=SimpleNamespace(forcefiles=set())),
+        "ancient": lambda path: f"ancient {path}",
+    }
+    exec(compile(constraints.sub("", text), "common.smk", "exec"), defined)
+    return SimpleNamespace(**defined)
+
+
+def of(run):
+    return SimpleNamespace(run=run)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A folder with a suite whose runs are finished; its teacher's `best` checkpoint teaches."""
+    suite = stores.SUITE.replace("pairs:", "teachers: {checkpoint: best}\npairs:")
+    stores.new_project(tmp_path, suite)
+    stores.finish_all(tmp_path)
+    return tmp_path
+
+
+def without(store, run, *names):
+    for name in names:
+        for path in store.run(run).rglob(name):
+            path.unlink()
+
+
+def evaluations(store, run, name):
+    return [f"{evaluation_directory(store.run(run), checkpoint)}/{name}" for checkpoint in ("last", "best")]
+
+
+def test_a_training_needs_its_specification_its_images_and_the_checkpoint_that_teaches(stored, monkeypatch):
+    rules, runs = functions(stored, monkeypatch), stores.runs(stored)
+    teacher, student = runs["Teacher/s0"], runs["KD/s1"]
+    assert [rules.training_input(of(run)) for run in runs.values()] == [[]] * 5
+    without(rules.STORE, teacher, "model.last.pt")
+    without(rules.STORE, student, "record.json")
+    own = [f"results/specs/{student}.json", "results/data/digits.npz"]
+    taught = [f"results/runs/{teacher}/{name}" for name in ("spec.json", "record.json", "model.best.pt")]
+    assert rules.training_input(of(student)) == [f"ancient {path}" for path in own + taught]
+    assert rules.training_input(of(teacher)) == [
+        f"ancient {path}" for path in (f"results/specs/{teacher}.json", "results/data/digits.npz")
+    ]
+
+
+def test_a_forced_training_follows_its_teachers(stored, monkeypatch):
+    rules, runs = functions(stored, monkeypatch, forced=["train"]), stores.runs(stored)
+    needed = rules.training_input(of(runs["KD/s1"]))
+    assert f"results/runs/{runs['Teacher/s0']}/model.best.pt" in needed and not any("ancient" in n for n in needed)
+    assert rules.prediction_input(of(runs["NONE/s0"])) and rules.again_option(of(runs["KD/s1"])) == "--again"
+    one = functions(stored, monkeypatch, forced=[f"results/runs/{runs['KD/s0']}/history.csv"])
+    assert [name for name, run in runs.items() if one.again(run)] == ["KD/s0"]
+    none = functions(stored, monkeypatch)
+    assert not any(none.again(run) or none.again_option(of(run)) for run in runs.values())
+
+
+def test_an_evaluation_needs_what_it_is_made_from_and_nothing_where_it_is_there(stored, monkeypatch):
+    rules, runs = functions(stored, monkeypatch), stores.runs(stored)
+    student, teacher, store = runs["KD/s1"], runs["Teacher/s0"], rules.STORE
+    assert rules.prediction_input(of(student)) == []
+    predictions = [path for run in (student, teacher) for path in evaluations(store, run, "predictions.npz")]
+    code = "src/distillbench/evaluation/metrics.py"
+    assert rules.metrics_input(of(student)) == [*(f"ancient {path}" for path in predictions), code]
+    assert rules.metrics_input(of(teacher)) == [*(f"ancient {path}" for path in predictions[2:]), code]
+    without(store, teacher, "predictions.npz")
+    assert rules.metrics_input(of(student)) == []
+    without(store, student, "metrics.json")
+    assert rules.metrics_input(of(student)) == [*(f"ancient {path}" for path in predictions), code]
+    files = [f"results/runs/{teacher}/{name}" for name in RUN_FILES]
+    assert rules.prediction_input(of(teacher)) == [f"ancient {path}" for path in (*files, "results/data/digits.npz")]
+
+
+def test_every_run_is_evaluated_and_reports_are_those_of_whole_suites(stored, monkeypatch):
+    rules, runs = functions(stored, monkeypatch), stores.runs(stored)
+    assert set(rules.all_metrics()) == {
+        p for run in runs.values() for p in evaluations(rules.STORE, run, "metrics.json")
+    }
+    reports = {path.removeprefix("reports/small/") for path in rules.reports()}
+    assert {"tables/main.md", "tables/main.json", "tables/details.csv", "index.html", "paper/numbers.tex"} < reports
+    assert {"figures/accuracy.png", "figures/differences.pdf"} < reports
+    part = functions(stored, monkeypatch, only="NONE")
+    assert part.reports() == []
+    assert set(part.all_metrics()) == {
+        path for name in ("NONE/s0", "NONE/s1") for path in evaluations(part.STORE, runs[name], "metrics.json")
+    }
+
+
+def test_runs_are_more_urgent_the_smaller_their_seed(stored, monkeypatch):
+    rules, runs = functions(stored, monkeypatch), stores.runs(stored)
+    urgent = {name: rules.seed_major(of(run)) for name, run in runs.items()}
+    assert urgent == {"Teacher/s0": 2, "NONE/s0": 2, "KD/s0": 2, "NONE/s1": 1, "KD/s1": 1}
+
+
+def test_a_run_has_the_threads_of_its_specification(tmp_path, monkeypatch):
+    stores.new_project(tmp_path, stores.SUITE.replace("pairs:", "base: {SOLVER.THREADS: 3}\npairs:"))
+    rules = functions(tmp_path, monkeypatch)
+    assert {rules.run_threads(of(run)) for run in rules.PLAN.runs} == {3}
+
+
+def test_what_was_made_from_something_else_is_made_again(stored, monkeypatch):
+    rules, runs = functions(stored, monkeypatch), stores.runs(stored)
+    store, teacher, student = rules.STORE, runs["Teacher/s0"], runs["KD/s1"]
+    for run in runs.values():
+        assert rules.prediction_input(of(run)) == [] and rules.metrics_input(of(run))[0].startswith("ancient ")
+    assert not rules.workflow.dag.forcefiles
+    stores.finish(store, teacher, weight=2.0)
+    rules = functions(stored, monkeypatch)  # as the next call of Snakemake reads them
+    assert [rules.training_input(of(run)) for run in runs.values()] == [[]] * 5
+    assert not rules.metrics_input(of(student))[0].startswith("ancient ")
+    assert rules.metrics_input(of(teacher))[0].startswith("ancient ")
+    assert rules.workflow.dag.forcefiles == set(evaluations(store, student, "metrics.json"))
+    record = store.run(student) / "record.json"
+    record.write_text(record.read_text().replace(read_json(record)["weights"]["last"], "7" * 64))
+    rules = functions(stored, monkeypatch)
+    assert f"results/runs/{student}/model.last.pt" in rules.prediction_input(of(student))
+    assert rules.workflow.dag.forcefiles == set(evaluations(store, student, "predictions.npz"))
+    (store.run(student) / "model.last.pt").unlink()  # they cannot be made again
+    rules = functions(stored, monkeypatch)
+    assert rules.prediction_input(of(student)) == []

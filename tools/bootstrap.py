@@ -84,11 +84,11 @@ def check_disk(prefix):
 
 
 def digest():
-    parts = [ROOT, platform.python_version()]
+    parts = [os.fsencode(ROOT), platform.python_version().encode()]
     for name in ("pyproject.toml", "constraints.txt"):
-        with open(os.path.join(ROOT, name)) as file:
+        with open(os.path.join(ROOT, name), "rb") as file:
             parts.append(file.read())
-    return hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def is_installed(python, stamp):
@@ -135,9 +135,8 @@ def run_pip(command):
         subprocess.check_call(command + ["--quiet"], cwd=ROOT)
         return
     width = shutil.get_terminal_size().columns - 1
-    process = subprocess.Popen(
-        command + ["--progress-bar=off"], cwd=ROOT, stdout=subprocess.PIPE, universal_newlines=True
-    )
+    options = {"stdout": subprocess.PIPE, "universal_newlines": True, "errors": "backslashreplace"}
+    process = subprocess.Popen(command + ["--progress-bar=off"], cwd=ROOT, **options)
     try:
         for line in process.stdout:
             sys.stdout.write("\r\033[K" + line.strip()[:width])

@@ -4,9 +4,11 @@ import argparse
 import os
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from distillbench import __version__
+from distillbench.environment import as_text, prepare
 from distillbench.errors import RunFailed, UserError
 
 EPILOG = """\
@@ -43,6 +45,7 @@ def parser():
     only = (
         ["--only"],
         {
+            "type": as_text,
             "metavar": "PATTERNS",
             "help": "a part: ROW, ROW/PAIR or ROW/PAIR/sSEED, comma-separated, * and ? allowed",
         },
@@ -118,7 +121,12 @@ def parser():
         (["suite"], {"help": "name of a file params/SUITE.yaml"}),
         (
             ["cell"],
-            {"nargs": "+", "metavar": "CELL", "help": "ROW/PAIR or ROW/PAIR/sSEED; ROW where there is one pair"},
+            {
+                "nargs": "+",
+                "type": as_text,
+                "metavar": "CELL",
+                "help": "ROW/PAIR or ROW/PAIR/sSEED; ROW where there is one pair",
+            },
         ),
     )
     command(
@@ -186,10 +194,12 @@ def main(arguments=None):
 
     A command that goes on past damaged runs returns the lines on them: they come last, with code 2.
     """
+    prepare()
     options = vars(parser().parse_args(arguments))
     function = options.pop("function")
     try:
         result = function(**options)
+        sys.stdout.flush()
         return _tell(result) if isinstance(result, list) else result or 0
     except UserError as error:
         print(f"distillbench: {error}", file=sys.stderr)
@@ -198,13 +208,20 @@ def main(arguments=None):
         print(f"distillbench: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
     except OSError as error:  # a path that is a directory, or below a file; a full disk
         print(f"distillbench: {error}", file=sys.stderr)
+        _discard_output()
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _discard_output():
+    """Python writes what stdout still holds once more when it ends, and complains where that cannot be written."""
+    with suppress(OSError, ValueError):  # a stand-in without a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(problems):
@@ -216,10 +233,12 @@ def _tell(problems):
 
 def plan(suite, only):
     """Say which runs of a suite are done and which would be trained, and write their specifications."""
-    from distillbench.planning import plan_suite
+    from distillbench.loggers import require_imports
+    from distillbench.planning import plan_where_possible
     from distillbench.store import LookingStore, finished
 
-    store, part = LookingStore(), plan_suite(suite, only)
+    part, unwritten = plan_where_possible(suite, only)
+    store = LookingStore(planned=part.runs)
     states = {run: store.state(run) for run in part.runs}
     rows = {}
     for cell in part.cells:
@@ -232,6 +251,12 @@ def plan(suite, only):
     print(f"\n{len(rows)} runs, {len(rows) - todo} trained, {todo} to train")
     for note in dict.fromkeys([*part.notes, *(f"{cell.row}: {note}" for cell in part.cells for note in cell.notes)]):
         print(f"note: {note}")
+    if unwritten:
+        print(f"note: specifications are not written ({unwritten})")
+    try:
+        require_imports(part.loggers(*store.untrained(part.runs)))
+    except UserError as error:
+        print(f"note: {error}")
     return store.told
 
 
@@ -346,11 +371,14 @@ def figures(suite, out, partial):
     from distillbench.reporting.results import read_results
 
     results, prefix = read_results(suite, partial), "partial-" if partial else ""
-    default = f"reports/{suite}/figures"
+    default, boxes = f"reports/{suite}/figures", set()
     with output(out or default, f"figures {suite}", default, partial) as folder:
         for name in figure_names(plan_suite(suite, write=False)):
             for ending in ("pdf", "png"):
-                save(FIGURES[name](results), folder / f"{prefix}{name}.{ending}")
+                boxes |= save(FIGURES[name](results), folder / f"{prefix}{name}.{ending}")
+    if boxes:
+        characters = "".join(sorted(boxes))
+        print(f"note: boxes in the figures, as no font here has {characters}; install one, say Noto", file=sys.stderr)
     return results.problems
 
 
@@ -406,7 +434,8 @@ def status(suite):
     from distillbench.planning import plan_suite
     from distillbench.store import LookingStore
 
-    store, runs = LookingStore(), plan_suite(suite).runs
+    runs = plan_suite(suite, write=False).runs
+    store = LookingStore(planned=runs)
     states = {run: store.state(run) for run in runs}
     counts = {}
     for state, _ in states.values():

@@ -10,13 +10,15 @@ from distillbench.errors import UserError
 
 
 def write_atomically(path, content):
-    """Write `content` (text or bytes) so that `path` never holds a part of it: aside, fsync, rename."""
+    """Write `content` (text, as UTF-8, or bytes) so that `path` never holds a part of it: aside, fsync, rename."""
+    if isinstance(content, str):
+        content = content.encode(errors="replace")  # a file's name may hold bytes that are no UTF-8
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(aside, "wb") as file:
-            file.write(content if isinstance(content, bytes) else content.encode())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
@@ -40,7 +42,7 @@ def move(path, target):
 def write_if_changed(path, text):
     """Like `write_atomically`, but leaves a file with the same text (and its time) alone."""
     path = Path(path)
-    if not path.exists() or path.read_text() != text:
+    if not path.exists() or path.read_bytes() != text.encode(errors="replace"):
         write_atomically(path, text)
 
 

@@ -167,8 +167,10 @@ def _expand(folder, source):
     if not (source / PACKAGE.name).is_dir():  # else another copy would be imported
         raise UserError(f"has no src/{PACKAGE.name}")
     command = [sys.executable, "-c", EXPAND]
-    environment = os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode:
         reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
         raise UserError(f"its suites cannot be expanded ({reason.removeprefix('distillbench.errors.UserError: ')})")

@@ -1,5 +1,7 @@
 """Experiment loggers beside history.csv, off by default: TensorBoard and Weights & Biases, one key each."""
 
+import subprocess
+import sys
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 from distillbench.errors import UserError
 
 KEYS = {"tensorboard": "LOG.TENSORBOARD", "wandb": "LOG.WANDB"}  # package: the key that asks for it
+IMPORTS = {"tensorboard": "from torch.utils.tensorboard import SummaryWriter", "wandb": "from wandb import init"}
 
 
 def asked_for(config):
@@ -17,9 +20,24 @@ def asked_for(config):
 def require(packages):
     """Raises UserError, with the line that helps, for a package that is not installed."""
     for package in packages:
-        if find_spec(package) is None:
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:  # a mere folder of that name, such as earlier runs leave
             raise UserError(
                 f"{KEYS[package]} is true and {package} is not installed; `pip install {package}` or set it to false"
+            )
+
+
+def require_imports(packages):
+    """The same, also for a package that is there and cannot be imported. Takes the seconds that the imports take."""
+    require(packages)
+    for package in packages:  # in a process that begins as a job's does, and so that planning does not import torch
+        command = [sys.executable, "-c", IMPORTS[package]]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+        if done.returncode:
+            reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+            raise UserError(
+                f"{KEYS[package]} is true and {package} cannot be imported ({reason:.200}); repair it (`pip install"
+                f" --force-reinstall {package}`, or rename what has its name here) or set it to false"
             )
 
 

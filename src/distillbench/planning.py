@@ -24,6 +24,14 @@ def plan_suite(name, only=None, root=".", write=True):
     return suite if only is None else suite.only(only)
 
 
+def plan_where_possible(name, only=None, root="."):
+    """(suite, ""), or, where nothing can be written, (suite, why): for commands that mainly read."""
+    try:
+        return plan_suite(name, only, root), ""
+    except OSError as error:
+        return plan_suite(name, only, root, write=False), str(error)
+
+
 def _method_file(path):
     """Where a planned run's own method was: the same source may have moved since, which makes no other run.
 

@@ -1,6 +1,7 @@
 """Recording runs with DVC: results/runs.dvc names what was ever recorded, here or elsewhere."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,15 @@ def record_runs():
     """Bring the runs that are here into results/runs.dvc; returns a line where its earlier content is given up.
 
     `dvc commit` would take out what lies only in a remote, such as the checkpoints after a partial pull.
-    Raises UserError if the earlier content may be in a remote that cannot be read now.
+    Raises UserError if the earlier content may be in a remote that cannot be read now, or a folder is a link.
     """
     if not Path(RUNS).is_dir():
         return ""
+    for link in _links():
+        raise UserError(
+            f"{link} is a link, and DVC records nothing behind one: make it a folder, and have the files on the other"
+            " disk with `dvc config cache.dir /DISK/FOLDER` and `dvc config cache.type symlink`"
+        )
     status, notice = json.loads(_dvc("data", "status", "--granular", "--json")), ""
     changes = status.get("uncommitted", {})
     if _unreadable(status, changes):
@@ -34,11 +40,18 @@ def record_runs():
         for paths in (here, elsewhere)
     )
     if not elsewhere:
-        _dvc("commit", "--quiet", "--force", f"{RUNS}.dvc")
+        _dvc("commit", "--force", f"{RUNS}.dvc")
     elif here:
         partial = set(map(_run, elsewhere))
-        _dvc("add", "--quiet", *sorted({path if _run(path) in partial else _run(path) for path in here}))
+        _dvc("add", *sorted({path if _run(path) in partial else _run(path) for path in here}))
     return notice
+
+
+def _links():
+    """Folders on the way to the runs, or among them, that are links."""
+    yield from (str(path) for path in (Path(RUNS).parent, Path(RUNS)) if path.is_symlink())
+    for folder, names, _ in os.walk(RUNS):
+        yield from (path for path in (os.path.join(folder, name) for name in sorted(names)) if os.path.islink(path))
 
 
 def _unreadable(status, changes):
@@ -56,8 +69,12 @@ def _run(path):
 
 
 def _dvc(*arguments):
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True)
+    """What a DVC command prints. Not with --quiet: then a failure has no reason, either."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    environment = os.environ | {"PYTHONUTF8": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
-        message, *_ = (done.stderr.partition("ERROR: ")[2] or done.stderr).strip().split("\n")
+        said = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
+        message, *_ = (said.partition("ERROR: ")[2] or said.splitlines()[-1]).splitlines()
         raise UserError(f"dvc {arguments[0]}: {message}")
     return done.stdout

@@ -19,11 +19,12 @@ RECORDED |= {"commit", "modified", "versions", "device", "threads", "platform"}
 
 
 class Store:
-    """The folder `results` of a project."""
+    """The folder `results` of a project. planned: {run id: Specification} that need not lie in results/specs."""
 
-    def __init__(self, root="."):
+    def __init__(self, root=".", planned=()):
         self.results = Path(root) / "results"
         self.runs = self.results / "runs"
+        self.known = dict(planned)
         self._alike = {}  # of `with_other_code`
 
     def run(self, run_id):
@@ -66,6 +67,8 @@ class Store:
     def specification(self, run_id):
         """Of a run that is there, or planned. The text is checked against the digest in its own name."""
         path = self.run(run_id) / "spec.json"
+        if not path.exists() and run_id in self.known:
+            return self.known[run_id]
         if not path.exists() and not self.planned(run_id).exists():
             raise UserError(f"{path}: no such file; pull or restore it, or plan a suite that has the run")
         specification = read_specification(path if path.exists() else self.planned(run_id))
@@ -208,6 +211,10 @@ class Store:
                 self._alike[folder][_digest_without_code(specification)].append(specification.id)
         return self._alike[folder]
 
+    def untrained(self, runs):
+        """Those of some runs that are not finished."""
+        return {run for run in runs if not (self.run(run) / "record.json").exists()}
+
     def running(self, run_id):
         """Whether a process works on the run now."""
         return claimed(self.work(run_id))
@@ -236,8 +243,8 @@ class LookingStore(Store):
     It counts as not here, and the line that says why is in `problems`, {run: [line]}.
     """
 
-    def __init__(self, root="."):
-        super().__init__(root)
+    def __init__(self, root=".", planned=()):
+        super().__init__(root, planned)
         self.problems = {}
 
     @property
@@ -265,9 +272,10 @@ class LookingStore(Store):
 
     def specification(self, run_id):
         """As planned, where that of the run is damaged."""
-        if (self.run(run_id) / "spec.json").exists() and self.planned(run_id).exists():
+        planned = self.known.get(run_id)
+        if (self.run(run_id) / "spec.json").exists() and (planned or self.planned(run_id).exists()):
             found = self.attempt(run_id, lambda: Store.specification(self, run_id))
-            return found or read_specification(self.planned(run_id))
+            return found or planned or read_specification(self.planned(run_id))
         return Store.specification(self, run_id)
 
     def state(self, run_id):
@@ -278,7 +286,8 @@ class LookingStore(Store):
         return found or ("in part", "has no spec.json; pull or restore it, or plan a suite that has the run")
 
     def _specified(self, run_id):
-        return (self.run(run_id) / "spec.json").exists() or self.planned(run_id).exists()
+        known = run_id in self.known or self.planned(run_id).exists()
+        return known or (self.run(run_id) / "spec.json").exists()
 
     def older(self, run_id):
         return self._known(run_id, Store.older) or ""

@@ -8,16 +8,20 @@ from pathlib import Path
 
 from distillbench.command_lines import config_texts, handed_on
 from distillbench.config.specification import RUN_ID
+from distillbench.environment import as_text, name_user
 from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
-from distillbench.loggers import require
+from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
 from distillbench.reporting.index import figure_names
 from distillbench.store import RUN_FILES, Store, finished
+from snakemake.io import _IOFile
+from snakemake.persistence import FileBackupMixin
 
+name_user()  # Snakemake, DVC and what else jobs start ask for it
 STORE = Store()
 PACKAGE = Path("src/distillbench")
-REPORTING = [str(path) for path in sorted((PACKAGE / "reporting").glob("*.*"))]
+REPORTING = [str(path) for path in sorted((PACKAGE / "reporting").glob("*")) if path.is_file()]
 
 
 OF_A_SUITE = r"reports/([\w-]+)/(?:index\.html|(?:tables|figures|paper)\b.*)|results/suites/([\w-]+)/\w+\.csv"
@@ -41,15 +45,36 @@ def require_whole_suite(arguments):
 try:
     CONFIG = config_texts(config, workflow.config_settings.config_args)
     SUITE, ONLY = CONFIG.get("suite", "demo"), CONFIG.get("only")
+    ONLY = ONLY if ONLY is None else as_text(ONLY)
     workflow.config_settings.config_args = handed_on(workflow.config_settings.config_args)
     # Jobs parse this file again, perhaps after an edit of params/: only the main process writes.
     PLAN = plan_suite(SUITE, ONLY, write=workflow.is_main_process)
     if workflow.is_main_process:
         require_whole_suite(sys.argv[1:])
-    require({name for cell in PLAN.cells for name in cell.loggers})
-except UserError as error:
+        require_imports(PLAN.loggers(*STORE.untrained(PLAN.runs)))
+except (UserError, OSError) as error:  # OSError: a full disk, a tree that cannot be written
     print(f"distillbench: {error}", file=sys.stderr)
     sys.exit(2)
+
+
+# DVC makes what it recorded read-only. Snakemake takes that for outputs marked as protected(), which it refuses to make
+# anew, and after a failed job it copies the backup of an update() output into the file, or into the cache behind it. No
+# option says otherwise. But no rule marks outputs as protected, and commands replace files, whole, never write into
+# them: what is there after a failure is what should be there.
+async def never_protected(file):
+    return False
+
+
+def back_up_nothing(persistence, path):
+    pass
+
+
+def is_there(persistence, path):
+    return path.exists()
+
+
+_IOFile.protected = never_protected
+FileBackupMixin.backup_output, FileBackupMixin.restore_output = back_up_nothing, is_there
 
 
 wildcard_constraints:
@@ -206,6 +231,11 @@ def seed_major(wildcards):
 
 def run_threads(wildcards):
     return STORE.specification(wildcards.run)["threads"]
+
+
+def run_device(wildcards, resources):
+    """Never what a machine happens to have: a profile gives GPUs to the rules, or the job runs on the CPU."""
+    return "cuda" if resources.gpu else "cpu"
 
 
 def write_partial_reports():

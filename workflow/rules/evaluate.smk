@@ -8,8 +8,12 @@ rule predict:
     priority: 1000  # above every training: a finished run is in the tables at once
     conda:
         "../../environment.yml"
+    resources:
+        gpu=0,  # a profile says otherwise: profiles/gpu
+    params:
+        device=run_device,
     shell:
-        "python -m distillbench evaluate {wildcards.run} --stage predictions > {log} 2>&1"
+        "python -m distillbench evaluate {wildcards.run} --stage predictions --device {params.device} > {log} 2>&1"
 
 
 rule metrics:

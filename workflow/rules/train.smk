@@ -10,7 +10,10 @@ rule train:
     conda:
         "../../environment.yml"
     threads: run_threads
+    resources:
+        gpu=0,  # a profile says otherwise: profiles/gpu
     params:
+        device=run_device,
         directory=lambda wildcards: STORE.run(wildcards.run),
         spec=lambda wildcards: STORE.planned(wildcards.run),
         work=lambda wildcards: STORE.work(wildcards.run),
@@ -18,4 +21,4 @@ rule train:
         again=again_option,
     shell:
         "python -m distillbench train --spec {params.spec} --out {params.directory}"
-        " --work {params.work} {params.log} {params.again} > {log} 2>&1"
+        " --work {params.work} --device {params.device} {params.log} {params.again} > {log} 2>&1"

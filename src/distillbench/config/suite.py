@@ -80,9 +80,9 @@ class Suite:
             for cell in reversed(self.cells)
         }
 
-    def loggers(self, run):
-        """What a run is logged to beside its history.csv."""
-        return sorted({name for cell in self.cells if cell.specification.id == run for name in cell.loggers})
+    def loggers(self, *runs):
+        """What runs are logged to beside their history.csv."""
+        return sorted({name for cell in self.cells if cell.specification.id in runs for name in cell.loggers})
 
     def only(self, patterns):
         """The part of the suite that comma-separated shell patterns name, with the teachers that it needs.

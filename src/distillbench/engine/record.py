@@ -114,7 +114,8 @@ def git_state():
 
 
 def _git(*arguments):
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", errors="replace", check=True)
+    return done.stdout
 
 
 def peak_memory_mb(device):

@@ -134,16 +134,25 @@ def put_images(specification, images, device):
 
 
 def prepare_device(specification, device):
-    """Set threads and arithmetic as the specification says; the torch device ("auto": CUDA if there is one)."""
+    """Set threads and arithmetic as the specification says; the torch device ("auto": CUDA if there is one).
+
+    Raises UserError for a device that is not here.
+    """
     torch.set_num_threads(specification["threads"])
     precision = "tf32" if specification["precision"] == "tf32" else "ieee"
     torch.backends.cudnn.conv.fp32_precision = precision
     torch.backends.cuda.matmul.fp32_precision = precision
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if torch.device(device).type == "cpu":
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).item()  # not on "meta"
+    except Exception as error:  # of half a dozen types
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--device {device}: not usable here ({reason:.200}); cpu always is") from None
+    if found.type == "cpu":
         keep_freed_memory()
-    return torch.device(device)
+    return found
 
 
 def keep_freed_memory():

@@ -4,7 +4,7 @@ from distillbench.command_lines import command, workflow
 from distillbench.config.specification import flat
 from distillbench.errors import UserError, one_of
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
-from distillbench.planning import plan_suite
+from distillbench.planning import plan_where_possible
 from distillbench.reporting.results import read_results
 from distillbench.reporting.tables import grid
 from distillbench.store import processor_text
@@ -15,7 +15,7 @@ def explain(suite_name, name):
 
     Raises UserError for a row, pair or seed that the suite has not.
     """
-    suite, results = plan_suite(suite_name), read_results(suite_name, partial=True)
+    (suite, _), results = plan_where_possible(suite_name), read_results(suite_name, partial=True)
     table, store = results.table, results.store
     cells = _find(suite, name)
     row, pair = cells[0].row, cells[0].pair

@@ -1,18 +1,41 @@
-"""The suite's figures, from `results.Results`. Which of `FIGURES` a suite has: `index.figure_names`."""
+"""The suite's figures, from `results.Results`. Which of `FIGURES` a suite has: `index.figure_names`.
 
-import matplotlib
+They depend on results alone: not on a person's matplotlibrc, styles, environment or fonts, nor on what else the
+process drew. So pyplot, which looks for all of these, is not used.
+"""
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+import io
+import os
+import warnings
+from contextlib import chdir
+from functools import wraps
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
+from distillbench.files import write_atomically
 from distillbench.reporting.statistics import t_interval
 
-PALETTE = "colorblind"
+STYLE = Path(__file__).with_name("matplotlibrc")
+
+# On import matplotlib reads the first matplotlibrc that it finds, ./matplotlibrc before all others, and MPLBACKEND,
+# which may name a backend that is not installed here (a notebook's).
+with chdir(STYLE.parent):
+    backend = os.environ.pop("MPLBACKEND", None)
+    import matplotlib
+
+    if backend is not None:
+        os.environ["MPLBACKEND"] = backend
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
+
+# Every setting, matplotlib's own where the file has none. A figure without pyplot has no use for a backend.
+SETTINGS = {name: value for name, value in matplotlib.rc_params_from_file(STYLE).items() if name != "backend"}
+COLOURS = SETTINGS["axes.prop_cycle"].by_key()["color"]
 MARKERS = "os^vP*Xd"
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 2)))
 GREY = "0.35"
@@ -48,16 +71,10 @@ CAPTIONS = {  # by the figure's file; the report page and the paper folder show 
 WITH_INTERVALS = ("accuracy", "differences")  # their captions end in the table's coverage
 
 
-def style():
-    settings = {"axes.grid.axis": "y", "pdf.fonttype": 42, "grid.linewidth": 0.6, "legend.frameon": False}
-    sns.set_theme(style="whitegrid", context="paper", palette=PALETTE, rc=settings)
-
-
 def panels(rows, columns, width, height, **options):
     """(figure, axes [rows, columns]) with panels of the given size in inches."""
-    style()
-    size = (width * columns + 0.4, height * rows + 0.6)
-    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
+    figure = Figure(figsize=(width * columns + 0.4, height * rows + 0.6), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def entitle(figure, table, title):
@@ -78,8 +95,7 @@ def arrow(pair):
 
 def look(number):
     """Colour and dashes of the number-th line: two lines differ in both."""
-    colours = sns.color_palette(PALETTE)
-    return {"color": colours[number % len(colours)], "linestyle": DASHES[number % len(DASHES)]}
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
 
 
 def legend(figure, names, looks, columns=5):
@@ -103,7 +119,6 @@ def accuracy_figure(results):
 
 
 def _accuracy_panel(axis, table, rows, pair):
-    colours = sns.color_palette(PALETTE)
     teacher = list(table.entries["Teacher", pair].last.values())
     if teacher:
         level = sum(teacher) / len(teacher)
@@ -118,7 +133,7 @@ def _accuracy_panel(axis, table, rows, pair):
         if not values:
             axis.annotate("no run", (x, 0.5), xycoords=("data", "axes fraction"), rotation=90, ha="center", color=GREY)
             continue
-        colour = colours[x % len(colours)]
+        colour = COLOURS[x % len(COLOURS)]
         mean = t_interval(values)
         if mean.n > 1:
             axis.errorbar(x, mean.mean, yerr=mean.high - mean.mean, color=colour, capsize=4, linewidth=1.6, zorder=2)
@@ -137,8 +152,7 @@ def differences_figure(results):
     rows = [row for row in table.rows if table.entries[row, table.pairs[0]].control]
     figure, axes = panels(1, 1, 5.2, 0.34 + 0.16 * len(rows) * (len(table.pairs) + 2))
     axis, step = axes[0][0], 1 / (len(table.pairs) + 2)
-    colours = sns.color_palette(PALETTE)
-    looks = [{"color": colours[i % 10], "marker": MARKERS[i % len(MARKERS)]} for i in range(len(table.pairs))]
+    looks = [{"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]} for i in range(len(table.pairs))]
     looks.append({"color": "black", "marker": "D"})
     axis.axvline(0, color="0.2", linewidth=1)
     for y, row in enumerate(rows):
@@ -293,7 +307,8 @@ def _gradient_lines(axis, frame, dashes, width):
 
 def _rank_looks(count):
     """(colour, marker) of the target and of the other classes by rank."""
-    return list(zip(["black", *sns.color_palette("viridis", 5)], "Do^svX", strict=True))[:count]
+    ranked = matplotlib.colormaps["viridis"](np.linspace(0, 1, 7))[1:-1, :3]
+    return list(zip(["black", *ranked], "Do^svX", strict=True))[:count]
 
 
 def _frames(results, row, pair):
@@ -318,18 +333,69 @@ def _vector(results, row, pair, name):
     return None if frame is None else frame.mean(axis=0).to_numpy()
 
 
+def _styled(draw):
+    @wraps(draw)
+    def styled(*arguments):
+        with matplotlib.rc_context(SETTINGS):
+            return draw(*arguments)
+
+    return styled
+
+
 FIGURES = {
-    "accuracy": accuracy_figure,
-    "differences": differences_figure,
-    "curves": curves_figure,
-    "scale": scale_figure,
-    "gradients": gradients_figure,
+    "accuracy": _styled(accuracy_figure),
+    "differences": _styled(differences_figure),
+    "curves": _styled(curves_figure),
+    "scale": _styled(scale_figure),
+    "gradients": _styled(gradients_figure),
 }
 
 
+@_styled
 def save(figure, path):
-    """Write a figure as PDF or PNG by the path's ending; the bytes depend on the figure alone."""
-    metadata = {"CreationDate": None} if str(path).endswith(".pdf") else {"Software": None}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=200, metadata=metadata)
-    plt.close(figure)
+    """Write a figure as PDF or PNG by the path's ending; the bytes depend on the figure alone.
+
+    Returns the set of the characters that no font here has: each is a box in the figure.
+    """
+    unknown, content = use_fonts(figure), io.BytesIO()
+    metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(content, format=path.suffix[1:], dpi=200, metadata=metadata)
+    write_atomically(path, content.getvalue())
+    return unknown
+
+
+def use_fonts(figure):
+    """Let texts with characters that the style's font lacks use other fonts of this system, where one has them.
+
+    Any other text keeps the style's font, so that only figures with such texts depend on the system. Returns the
+    set of the characters that no font has.
+    """
+    style = SETTINGS["font.family"]
+    own = font_manager.findfont(font_manager.FontProperties(family=style))
+    texts = {text: _unknown(text.get_text(), own) for text in figure.findobj(Text)}
+    unknown, families = set().union(*texts.values()), []
+    known = {name: unknown - _unknown(unknown, path) for name, path in _families().items()} if unknown else {}
+    while unknown and (name := max(known, key=lambda name: len(known[name] & unknown))) and known[name] & unknown:
+        families.append(name)
+        unknown -= known[name]
+    for text, lacks in texts.items():
+        if lacks:
+            text.set_fontfamily([*style, *families])
+    return unknown
+
+
+def _families():
+    """{font family of this system: a file of it}, in a fixed order: of two that serve as well the first is used."""
+    fonts = sorted((font.name, font.fname) for font in font_manager.fontManager.ttflist)
+    return {name: path for name, path in fonts if not name.startswith("Last Resort")}  # that has a box for everything
+
+
+def _unknown(characters, path):
+    """Those characters that a font file lacks."""
+    try:
+        known = font_manager.get_font(path).get_charmap()
+    except (OSError, RuntimeError):  # removed since, or not a font that matplotlib reads
+        known = ()
+    return {character for character in characters if ord(character) not in known and not character.isspace()}

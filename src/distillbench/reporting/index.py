@@ -12,12 +12,16 @@ COLUMNS = ("row", "role", "control", "pair", "teacher", "student", "seed", "run"
 
 def write_index(suite, path):
     """results/suites/SUITE/index.csv, touched only if it changes."""
+    write_if_changed(path, index_text(suite))
+
+
+def index_text(suite):
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for cell in suite.cells:
         writer.writerow([*(getattr(cell, column) for column in COLUMNS[:-1]), cell.specification.id])
-    write_if_changed(path, text.getvalue())
+    return text.getvalue()
 
 
 def index_path(suite_name, root="."):

@@ -79,7 +79,7 @@ def main_sheet(table):
 def read_markdown(path):
     """The sheet in a Markdown file that a table's writer left: title, one table, text below it."""
     title, lines, text = path.stem, [], []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         if line.startswith("# "):
             title = line[2:]
         elif line.startswith("|"):
@@ -212,7 +212,7 @@ def render_page(table, index, store, folder, partial=False):
         commands=commands(table.suite, runs),
         runs=runs_sheet(runs),
         references=sorted(found.items(), key=lambda item: item[0].startswith("dataset")),
-        params=params.read_text(encoding="utf-8") if params.exists() else "",
+        params=params.read_text(encoding="utf-8", errors="replace") if params.exists() else "",
         role=lambda line: roles.get(line[0].split(", ")[0], ""),
         mark=mark,
         pieces=pieces,

@@ -29,7 +29,7 @@ def write_paper(table, details, index, store, folder, out, partial=False):
     folder, out, runs = Path(folder), Path(out), gather(index, store)
     tables = {"main": to_latex(table)}
     for path in other_tables(folder, "tex", partial):
-        tables[path.stem.removeprefix("partial-")] = path.read_text(encoding="utf-8")
+        tables[path.stem.removeprefix("partial-")] = path.read_text(encoding="utf-8", errors="replace")
     figures = figure_files(table, folder / "figures", index, runs, partial)
     entries = bibliography(runs)
     numbers = macros(table, details)

@@ -1,6 +1,7 @@
 """A suite's results as tables and figures read them."""
 
 import functools
+import io
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ from distillbench.errors import UserError
 from distillbench.planning import plan_suite
 from distillbench.reporting import collect
 from distillbench.reporting.details import build_details
-from distillbench.reporting.index import index_path
+from distillbench.reporting.index import index_path, index_text
 from distillbench.reporting.tables import build_table
 from distillbench.store import LookingStore, Store
 
@@ -58,12 +59,12 @@ def read_results(suite, partial=False, root="."):
 
     Raises UserError if they are not collected yet, or not those of all runs.
     """
-    store, path = (LookingStore if partial else Store)(root), index_path(suite, root)
     if partial:
-        plan_suite(suite, root=root)
-        index = collect.read_index(path)
+        planned = plan_suite(suite, root=root, write=False)
+        store, index = LookingStore(root, planned.runs), collect.read_index(io.StringIO(index_text(planned)))
         metrics, costs = collect.collect(index, store)
         return Results(suite, store, index, metrics, costs, collect.failures(index, store, metrics))
+    store, path = Store(root), index_path(suite, root)
     for file in (path, *collect.files(path.parent)):
         if not file.exists():
             remedy = f"`{workflow(suite)}` makes it, --partial does without"

@@ -1,0 +1,31 @@
+"""The environment that a person starts a command in, as far as it must not matter: terminal, locale, user."""
+
+import getpass
+import os
+import sys
+from pathlib import Path
+
+
+def prepare():
+    """For the commands: what they print never fails on what a terminal or a locale cannot show."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not a notebook's
+            stream.reconfigure(errors="replace")
+    name_user()
+
+
+def name_user():
+    """Name and home for a user of whom the system knows neither (a container's mere uid): libraries ask for both."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
+
+
+def as_text(argument):
+    """An argument of the command line as UTF-8 whatever the locale. (Files' names have to stay as they came.)"""
+    return argument.encode(errors="surrogateescape").decode(errors="replace")
