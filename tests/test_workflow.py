@@ -398,7 +398,12 @@ def functions(root, monkeypatch, forced=(), **config):
     settings = SimpleNamespace(forcerun=frozenset(forced), targets=(), forcetargets=False, forceall=False)
     defined = {
         "config": {"suite": "small", **config},
-        "workflow": SimpleNamespace(is_main_process=True, dag_settings=settings, dag=SimpleNamespace(forcefiles=set())),
+        "workflow": SimpleNamespace(
+            is_main_process=True,
+            config_settings=SimpleNamespace(config_args=[f"{k}={v}" for k, v in {"suite": "small", **config}.items()]),
+            dag_settings=settings,
+            dag=SimpleNamespace(forcefiles=set()),
+        ),
         "ancient": lambda path: f"ancient {path}",
     }
     exec(compile(constraints.sub("", text), "common.smk", "exec"), defined)
