@@ -85,6 +85,18 @@ def test_predictions_of_other_weights_are_stale_and_so_are_their_metrics(store, 
     assert "1 stale" in out and f"stale    {run}: predictions of other weights" in out
 
 
+@pytest.mark.parametrize("command", [["tables", "small"], ["tables", "small", "--partial", "--out", "there"]])
+def test_a_table_of_stale_parts_says_so(store, capsys, command):
+    ids = runs(".")
+    rewrite(predictions(store, ids["NONE/s0"]), weights_sha256="0" * 64)
+    finish(store, ids["Teacher/s0"], weight=2.0)
+    capsys.readouterr()
+    assert main(command) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert f"warning: {ids['NONE/s0']}: stale: predictions of other weights" in lines[0]
+    assert sum("different realisation" in line for line in lines) == 2
+
+
 def test_metrics_of_other_predictions_are_stale(store):
     run = runs(".")["NONE/s0"]
     path = evaluation_directory(store.run(run), "best") / "metrics.json"

@@ -349,6 +349,8 @@ def tables(suite, out, partial):
     from distillbench.reporting.tables import FORMATS, to_summary
 
     results = read_results(suite, partial or out is None)
+    if partial or out is None:
+        _warn(results.index, results.store)
     if out is None:
         print(to_summary(results.table))
         print(f"Files: reports/{suite}/ (page, tables, figures, paper), results/runs/ (runs), results/suites/{suite}/")
@@ -418,15 +420,19 @@ def collect(suite, out):
 
     store = Store()
     index = collect.read_index(index_path(suite))
-    for run in dict.fromkeys(index["run"]):
-        warning = store.other_realisation(run)
-        if warning:
-            print(f"warning: {warning}", file=sys.stderr)
+    _warn(index, store)
     frames = collect.collect(index, store)
     collect.require_complete(suite, index, frames[0])
     with output(out, f"collect {suite}", index_path(suite).parent) as folder:
         for path, frame in zip(collect.files(folder), frames, strict=True):
             write_atomically(path, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def _warn(index, store):
+    """Say on what is collected that it is not of one realisation."""
+    for run in dict.fromkeys(index["run"]):
+        for line in store.warnings(run):
+            print(f"warning: {line}", file=sys.stderr)
 
 
 def status(suite):

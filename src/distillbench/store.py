@@ -236,6 +236,12 @@ class Store:
         weights = f"its teacher had weights {used[:12]}, {teacher} holds {holds[:12]}"
         return f"{run_id}: same id, different realisation: {weights}"
 
+    def warnings(self, run_id):
+        """Lines on what of a run belongs to another realisation than the rest of it, or than its teacher's."""
+        reasons = "; ".join(dict.fromkeys(self.stale(run_id).values()))
+        stale = f"{run_id}: stale: {reasons}" if reasons else None
+        return [line for line in (stale, self.other_realisation(run_id)) if line]
+
 
 class LookingStore(Store):
     """A store for lists of runs: what cannot be read stops none of the others.
@@ -294,6 +300,9 @@ class LookingStore(Store):
 
     def other_realisation(self, run_id):
         return self._known(run_id, Store.other_realisation)
+
+    def warnings(self, run_id):
+        return self._known(run_id, Store.warnings) or []
 
     def _known(self, run_id, tell):
         """What there is to tell of a run whose specification can be read; `state` says why it cannot."""
