@@ -211,6 +211,7 @@ def test_a_raised_version_takes_no_finished_run_out_of_what_is_read(tmp_path, mo
     assert main(["collect", "small", "--out", "collected"]) == 0
     assert run in (tmp_path / "results/suites/small/index.csv").read_text() == index
     assert run in (tmp_path / "collected/metrics.csv").read_text()
+    assert f"warning: {run}: older code: student 1 (now 2)" in capsys.readouterr().err
     assert main(["status", "small"]) == 0 and f"code changed since {run.rpartition('/')[2]}" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"student.version: 1 is asked for, this code does 2"):
         require_trainable(Store().specification(run))

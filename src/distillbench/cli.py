@@ -429,9 +429,11 @@ def collect(suite, out):
 
 
 def _warn(index, store):
-    """Say on what is collected that it is not of one realisation."""
+    """Say of what is collected where its parts do not belong together, or are not what this code would make."""
     for run in dict.fromkeys(index["run"]):
-        for line in store.warnings(run):
+        state, detail = store.state(run)
+        stale = [f"{run}: stale: {detail}"] if state == "stale" else []
+        for line in stale + store.warnings(run):
             print(f"warning: {line}", file=sys.stderr)
 
 
@@ -452,8 +454,9 @@ def status(suite):
         if detail:
             print(f"  {state:8} {run}: {detail}")
     for run in runs:
-        if states[run][0] in ("done", "stale", "trained") and (warning := store.other_realisation(run)):
-            print(f"  warning: {warning}")
+        if states[run][0] in ("done", "stale", "trained"):
+            for warning in store.warnings(run):
+                print(f"  warning: {warning}")
     return store.told
 
 

@@ -237,10 +237,10 @@ class Store:
         return f"{run_id}: same id, different realisation: {weights}"
 
     def warnings(self, run_id):
-        """Lines on what of a run belongs to another realisation than the rest of it, or than its teacher's."""
-        reasons = "; ".join(dict.fromkeys(self.stale(run_id).values()))
-        stale = f"{run_id}: stale: {reasons}" if reasons else None
-        return [line for line in (stale, self.other_realisation(run_id)) if line]
+        """Lines on what a finished run's numbers do not say: another realisation of its teacher, older code."""
+        older = self.older(run_id)
+        lines = (self.other_realisation(run_id), older and f"{run_id}: older code: {older}")
+        return [line for line in lines if line]
 
 
 class LookingStore(Store):
