@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from distillbench.cli import main
+from distillbench.parity import Mismatch, compare
 
 OWN_COPY = Path(__file__).parent / "fixtures" / "reference"
 
@@ -60,6 +61,11 @@ def sample(folder, case="losses/KD/random10", /, **changes):
     return path
 
 
+def arrays_of(name):
+    path = OWN_COPY / f"{name}.npz"
+    return dict(np.load(path)) if path.exists() else {}
+
+
 def with_arrays(change):
     def damage(path):
         with np.load(path.with_suffix(".npz")) as archive:
@@ -104,7 +110,7 @@ DAMAGES = {
     "another project's file": (with_text(lambda text: b'{"name": "x"}'), "has no 'dtype'"),
     "no hyperparameters": (described(lambda d: d.pop("hyperparameters")), "has no 'hyperparameters'"),
     "a list of hyperparameters": (described(lambda d: d.update(hyperparameters=[4])), "not a case of this format"),
-    "text for epochs": (described(lambda d: d.update(epochs="all")), "has no 'out.loss_"),
+    "text for epochs": (described(lambda d: d.update(epochs="all")), "states epochs all, its arrays have none"),
     "no arrays": (lambda path: path.with_suffix(".npz").unlink(), "its arrays are missing, batch1.npz"),
     "empty arrays": (lambda path: path.with_suffix(".npz").write_bytes(b""), "batch1.npz is not readable"),
     "truncated arrays": (
@@ -201,10 +207,162 @@ def test_a_record_of_the_official_codes_error_is_nothing_to_compare(tmp_path, ca
     assert "1 agree, 0 differ, 0 not covered yet, 1 with nothing to compare, 0 unreadable" in output
 
 
-def test_overflow_that_a_case_states_is_no_difference(tmp_path, capsys):
-    path = sample(tmp_path, notes="the official loss overflows: inf and NaN")
+NO_RECORDS = {
+    "a key that denies it": {"no_error": True},
+    "a deviation": {"max_error": 1e-9},
+    "a blank text": {"error": " "},
+    "a list": {"failures": ["w1"]},
+    "arrays that are stated": {"error": "AttributeError", "arrays": {"out.loss_kd": {"shape": [], "dtype": "float64"}}},
+    "arrays that are named": {"error": "AttributeError", "npz": "KD.npz"},
+    "numbers of a model": {"error": "AttributeError", "eval": {"feats": {}}},
+}
+
+
+@pytest.mark.parametrize("record", NO_RECORDS.values(), ids=NO_RECORDS)
+def test_only_a_text_without_numbers_records_an_error_of_the_official_code(tmp_path, capsys, record):
+    sample(tmp_path)
+    path = tmp_path / "losses_integration/resnet8__resnet20/KD.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"method": "KD"} | record))
+    assert main(["parity", str(tmp_path)]) == 1
+    assert "1 agree, 0 differ, 0 not covered yet, 0 with nothing to compare, 1 unreadable" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["optim/lr_schedule_cifar_lr0.05", "models/cifar__resnet8.structure"])
+def test_a_case_without_arrays_by_nature_is_compared_whatever_error_it_tells_of(tmp_path, capsys, name):
+    path = sample(tmp_path, name, error="AttributeError: no such layer")
+    assert main(["parity", str(tmp_path)]) == 0
+    assert "1 agree" in capsys.readouterr().out
+    path.write_text(json.dumps({"error": "AttributeError: no such layer"}))
+    assert main(["parity", str(tmp_path)]) == 1
+    assert f"UNREADABLE {name}.json" in capsys.readouterr().out
+
+
+OVERFLOW = "the official loss overflows: inf and NaN"
+
+
+def test_overflow_that_a_case_states_is_no_difference_and_not_counted(tmp_path, capsys):
+    path = sample(tmp_path, notes=OVERFLOW)
     with_arrays(lambda a: a[GRADIENT].fill(np.nan))(path)
     assert main(["parity", str(tmp_path)]) == 0
+    assert "agrees   losses/KD/random10.json (7 arrays; 1 without a finite number)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_case_of_nothing_but_overflow_is_nothing_to_compare(tmp_path, capsys, value):
+    path = sample(tmp_path, description="extreme logits")
+    with_arrays(lambda a: [a[name].fill(value) for name in a if not name.startswith("in.")])(path)
+    assert main(["parity", str(tmp_path)]) == 1
+    output = capsys.readouterr()
+    assert "0 agree, 0 differ, 0 not covered yet, 1 with nothing to compare" in output.out and not output.err
+
+
+@pytest.mark.parametrize(
+    "ours, reference, agree",
+    [
+        ([1.0, 2.0], [np.nan, 2.0], True),
+        ([np.nan, 2.0], [np.nan, 2.0], True),
+        ([np.inf, 2.0], [np.inf, 2.0], True),
+        ([-np.inf, 2.0], [np.inf, 2.0], False),
+        ([np.inf, 2.0], [np.nan, 2.0], False),
+        ([np.nan, 2.0], [np.inf, 2.0], False),
+        ([np.nan, 2.0], [1.0, 2.0], False),
+        ([1.0, 3.0], [np.nan, 2.0], False),
+    ],
+)
+def test_where_the_reference_overflows_ours_is_finite_or_the_same(ours, reference, agree):
+    if agree:
+        assert compare("x", ours, reference, (1e-9, 0.0), overflow=True)
+    else:
+        with pytest.raises(Mismatch, match="x: "):
+            compare("x", ours, reference, (1e-9, 0.0), overflow=True)
+
+
+def test_an_array_without_a_finite_number_is_not_compared():
+    assert not compare("x", [1.0], [np.nan], (1e-9, 0.0), overflow=True)
+
+
+STATED_STEPS = [1, 9, 11, 0, True, 10.0, "10", [], None]
+
+
+@pytest.mark.parametrize("name", ["given_partial", "mlp_ce_kd", "sgd_momentum"])
+@pytest.mark.parametrize("steps", STATED_STEPS, ids=repr)
+def test_a_number_of_steps_that_is_not_the_arrays_is_unreadable(tmp_path, capsys, name, steps):
+    sample(tmp_path, f"optim/{name}", steps=steps)
+    assert main(["parity", str(tmp_path)]) == 1
+    assert f"UNREADABLE optim/{name}.json: states steps {steps!r}, its arrays hold 10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["given_partial", "mlp_ce_kd", "sgd_momentum"])
+@pytest.mark.parametrize("length", [6, 12])
+@pytest.mark.parametrize("kind", ["param.w1", "momentum_buffer.w1", "grad"])
+def test_a_trajectory_whose_arrays_differ_in_length_is_unreadable(tmp_path, capsys, name, length, kind):
+    path = sample(tmp_path, f"optim/{name}")
+    described(lambda d: (d.pop("steps", 0), d.pop("arrays", 0)))(path)
+
+    def cut(arrays):
+        for array in [array for array in arrays if array.startswith(kind)]:
+            arrays[array] = np.resize(arrays[array], (length, *arrays[array].shape[1:]))
+
+    with_arrays(cut)(path)
+    assert main(["parity", str(tmp_path)]) == 1
+    assert "0 agree" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("epochs", [[], [1], [1, 10, 20], None, True, "1"], ids=repr)
+@pytest.mark.parametrize("name", ["losses/DKD/random10", "losses_integration/resnet8__resnet20/DKD"])
+def test_epochs_that_are_not_the_arrays_are_unreadable(tmp_path, capsys, name, epochs):
+    sample(tmp_path, name, epochs=epochs)
+    assert main(["parity", str(tmp_path)]) == 1
+    assert f"UNREADABLE {name}.json: states epochs {epochs}, its arrays have [1, " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name, array",
+    [
+        *(("losses/KD/random10", array) for array in ("out.extra", "grad.extra", "out.raw.dkd", "in.logits_other")),
+        ("losses_integration/resnet8__resnet20/KD", "out.loss_feature"),
+        ("models/cifar__resnet8.parity", "eval.first16.feats.9"),
+        ("models/cifar__resnet8.structure", "state_dict"),
+        ("optim/lr_schedule_cifar_lr0.05", "lr_per_step"),
+        *(("optim/given_partial", array) for array in ("out.extra", "grad.extra", "grad_kd.w9", "momentum_buffer.w9")),
+    ],
+)
+def test_an_array_that_no_check_reads_is_named(tmp_path, capsys, name, array):
+    path = sample(tmp_path, name)
+    np.savez(path.with_name(f"{path.stem}.npz"), **arrays_of(name), **{array: np.zeros(10)})
+    assert main(["parity", str(tmp_path)]) == 1
+    assert f"not covered yet {name}.json: array {array}\n" in capsys.readouterr().out
+
+
+EVERY_KIND = [
+    "losses/KD/random10",
+    "losses/GradientKD/mixed",
+    "losses/DKD_GKD/two_classes",
+    "losses_integration/resnet8__resnet20/KD",
+    "models/cifar__resnet8.parity",
+    "optim/mlp_ce_kd",
+    "optim/given_partial",
+    "optim/sgd_momentum",
+]
+
+
+@pytest.mark.parametrize("name", EVERY_KIND)
+def test_the_number_is_that_of_the_arrays_whose_change_would_be_seen(tmp_path, capsys, name):
+    arrays, seen = arrays_of(name), 0
+    given = ("in.", "aux.", "has_", "lr") + (() if "mlp" in name else ("grad.", "grad_") if "optim" in name else ())
+    path = sample(tmp_path, name)
+    assert main(["parity", str(tmp_path)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("agrees")]
+    for array in arrays:
+        if not array.startswith(given):
+            changed = arrays | {array: np.array(arrays[array], ndmin=1)}
+            changed[array][-1:] += 1
+            changed[array] = changed[array].reshape(arrays[array].shape)
+            np.savez(path.with_name(f"{path.stem}.npz"), **changed)
+            main(["parity", str(tmp_path)])
+            seen += f"DIFFERS  {name}.json: {array}" in capsys.readouterr().out
+    assert line.endswith(f" ({seen} arrays)") and seen
 
 
 HYPERPARAMETERS = {"lr": 0.05, "momentum": 0.9, "delta": 0.075, "weight_decay": 0.0005}

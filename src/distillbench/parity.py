@@ -24,6 +24,7 @@ from distillbench.errors import UserError
 from distillbench.files import read_json
 from distillbench.methods import build_method
 from distillbench.methods.base import Batch, Context, Output
+from distillbench.methods.dkd import nckd_loss, tckd_loss
 from distillbench.methods.kd import kd_loss
 from distillbench.models import build_network
 
@@ -45,6 +46,10 @@ METHODS = {
 
 
 PARTS = ("losses", "losses_integration", "models", "optim")
+FAILURE = re.compile("error|exception|raise|fail", re.IGNORECASE)  # in keys that record how the official code failed
+RESULTS = ("arrays", "eval", "train", "lr_per_epoch", "state_dict")  # keys of a description with what is compared
+WITHOUT_ARRAYS = ("lr_schedule*.json", "*.structure.json")  # whose results are in the description
+INTERMEDIATE = "aux."  # arrays of values on the way to the results; nothing here has their names
 
 
 class Mismatch(Exception):
@@ -56,11 +61,31 @@ class NotCovered(Exception):
 
 
 class NothingToCompare(Exception):
-    """A record that the official code failed, which has no numbers."""
+    """A case without a number to compare: a record that the official code failed, or one of nothing but overflow."""
 
 
 class Unreadable(Exception):
     """A file that is damaged, incomplete or something else than a case."""
+
+
+class Arrays(dict):
+    """Arrays of a case by name; knows which of them a check has read, compared or found to hold no finite number."""
+
+    def __init__(self, arrays):
+        super().__init__(arrays)
+        self.read, self.compared, self.overflowed = set(), set(), set()
+
+    def __getitem__(self, name):
+        array = super().__getitem__(name)
+        self.read.add(name)
+        return array
+
+    def compare(self, name, ours, tolerance, step=None, overflow=False):
+        """Compare with an array, or with its entry of a step; raises as the function `compare`."""
+        place, stated = (name, self[name]) if step is None else (f"{name}[{step}]", self[name][step])
+        found = self.compared if compare(place, ours, stated, tolerance, overflow) else self.overflowed
+        if stated.size:
+            found.add(name)
 
 
 def check_folder(folder):
@@ -108,10 +133,17 @@ def files(folder):
 def check_file(path, relative):
     """(outcome, detail) of one file."""
     try:
-        number = check_case(relative, *read_case(path))
+        description, arrays = read_case(path)
+        number = check_case(relative, description, arrays)
+        unread = [name for name in arrays if name not in arrays.read and not name.startswith(INTERMEDIATE)]
+        if unread:
+            raise NotCovered(f"array {unread[0]}")
+        if not number and arrays.overflowed:
+            raise NothingToCompare("no number in it is finite")
         if not number:
             raise Unreadable("holds nothing to compare")
-        return "agrees", f"{number} arrays"
+        silent = len(arrays.overflowed - arrays.compared)
+        return "agrees", f"{number} arrays" + (f"; {silent} without a finite number" if silent else "")
     except Mismatch as error:
         return "DIFFERS", str(error)
     except NotCovered as reason:
@@ -135,21 +167,22 @@ def read_case(path):
     except UserError as error:
         raise Unreadable(first_line(error).removeprefix(f"{path}: ").removesuffix("; restore or remove it")) from None
     beside = path.with_name(path.name.removesuffix(".json") + ".npz")
-    arrays = load_arrays(beside) if os.path.lexists(beside) else None
+    exist = os.path.lexists(beside)
+    arrays = load_arrays(beside) if exist else {}
     if not isinstance(description, dict):
-        return description, arrays or {}
-    if arrays is None:
-        for key, value in description.items():
-            if value and re.search("error|exception|raise|fail", key, re.IGNORECASE):
-                raise NothingToCompare(f"the official code failed ({key}: {first_line(value)})")
-        if description.get("npz"):
-            raise Unreadable(f"its arrays are missing, {beside.name}")
+        return description, Arrays(arrays)
+    if description.get("npz") and not exist:
+        raise Unreadable(f"its arrays are missing, {beside.name}")
+    results = exist or any(map(description.get, RESULTS)) or any(map(path.match, WITHOUT_ARRAYS))
+    for key, value in description.items() if not results else ():
+        if FAILURE.search(key) and isinstance(value, str) and value.strip():
+            raise NothingToCompare(f"the official code failed ({key}: {first_line(value.strip())})")
     stated = description.get("arrays")
     for name, entry in stated.items() if isinstance(stated, dict) else ():
-        array = (arrays or {})[name]
+        array = arrays[name]
         if [list(array.shape), str(array.dtype)] != [entry["shape"], entry["dtype"]]:
             raise Unreadable(f"{name} is {array.dtype} {list(array.shape)}, stated {entry['dtype']} {entry['shape']}")
-    return description, arrays or {}
+    return description, Arrays(arrays)
 
 
 def load_arrays(path):
@@ -213,7 +246,10 @@ def known_precision(dtype):
 
 
 def compare(name, ours, reference, tolerance, overflow=False):
-    """Raises Mismatch unless two arrays agree. overflow: any value will do where the reference is not finite."""
+    """Whether the reference states a finite number. Raises Mismatch unless two arrays agree.
+
+    overflow: the reference may be NaN or infinite; values of ours are finite there or the same.
+    """
     ours = np.asarray(ours.detach() if isinstance(ours, torch.Tensor) else ours, dtype=np.float64)
     reference = np.asarray(reference, dtype=np.float64)
     if ours.shape != reference.shape:
@@ -223,9 +259,12 @@ def compare(name, ours, reference, tolerance, overflow=False):
     if not (overflow or stated.all()):
         raise Unreadable(f"{name} is not finite, and the description says nothing of that")
     allowed = atol + rtol * np.abs(reference[stated]).max(initial=0.0)
-    difference = np.abs(ours - reference)[stated].max(initial=0.0)
+    difference = np.abs(ours[stated] - reference[stated]).max(initial=0.0)
     if not difference <= allowed:
         raise Mismatch(f"{name}: off by {difference:.3g}, allowed {allowed:.3g}")
+    if not (stated | np.isfinite(ours) | (ours == reference) | (np.isnan(ours) & np.isnan(reference))).all():
+        raise Mismatch(f"{name}: is not finite in another way than the reference")
+    return bool(stated.any())
 
 
 def says_overflow(description):
@@ -240,24 +279,57 @@ def check_loss(description, arrays, method_name):
         raise NotCovered(f"losses of {method_name}")
     dtype, overflow = known_precision(description["dtype"]), says_overflow(description)
     method = reference_method(method_name, description, arrays["in.logits_student"].shape[1])
-    count = 0
-    for epoch in description["epochs"] or [None]:
+    epochs = numbered_epochs(arrays)
+    if description["epochs"] != (epochs or None):
+        raise Unreadable(f"states epochs {description['epochs']}, its arrays have {epochs or 'none'}")
+    target = torch.from_numpy(arrays["in.target"])
+    teacher = Output(torch.from_numpy(arrays["in.logits_teacher"]), {})
+
+    def check(name, suffix, loss, logits):
+        arrays.compare(f"out.{name}{suffix}", loss, LOSS[dtype], overflow=overflow)
+        (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True)
+        of = name.removeprefix("loss_")
+        arrays.compare(f"grad.{of}.logits_student{suffix}", gradient, GRADIENT[dtype], overflow=overflow)
+        return gradient
+
+    for epoch in epochs or [None]:
         suffix = f"@epoch{epoch}" if epoch else ""
         logits = torch.from_numpy(arrays["in.logits_student"]).requires_grad_()
-        target = torch.from_numpy(arrays["in.target"])
-        teacher = Output(torch.from_numpy(arrays["in.logits_teacher"]), {})
         schedule = {
             name: torch.tensor(value, dtype=logits.dtype) for name, value in method.schedule(epoch or 1).items()
         }
         losses = method.losses(Output(logits, {}), teacher, Batch((), target, target), schedule)
-        losses["total"] = sum(losses.values())
         for name, loss in losses.items():
-            compare(f"loss_{name}{suffix}", loss, arrays[f"out.loss_{name}{suffix}"], LOSS[dtype], overflow)
-            (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True)
-            stated = arrays[f"grad.{name}.logits_student{suffix}"]
-            compare(f"grad.{name}{suffix}", gradient, stated, GRADIENT[dtype], overflow)
-            count += 2
-    return count
+            check(f"loss_{name}", suffix, loss, logits)
+        gradient = check("loss_total", suffix, sum(losses.values()), logits)
+        if f"out.hook_grad_out{suffix}" in arrays:
+            arrays.compare(f"out.hook_grad_out{suffix}", gradient, GRADIENT[dtype], overflow=overflow)
+    logits = torch.from_numpy(arrays["in.logits_student"]).requires_grad_()
+    for name, loss in raw_losses(method, logits, teacher.logits, target).items():
+        if f"out.raw.{name}" in arrays:
+            check(f"raw.{name}", "", loss, logits)
+    return len(arrays.compared)
+
+
+def raw_losses(method, logits_student, logits_teacher, target):
+    """The loss functions of a method by their names in the vectors, without the run's weights and warm-up.
+
+    The gradient of the official gkd function is scaled; those of DKD_GKD's three are not.
+    """
+    temperature = method.hyperparameters[method.temperature]
+    if method.name != "DKD":
+        scaled = method.scaling(logits_student, logits_teacher, target) if method.scaling else logits_student
+        return {"gkd" if method.scaling else "kd": kd_loss(scaled, logits_teacher, temperature)}
+    return {
+        "dkd": method.distillation_loss(logits_student, logits_teacher, target),
+        "tckd": tckd_loss(logits_student, logits_teacher, target, temperature),
+        "nckd": nckd_loss(logits_student, logits_teacher, target, temperature),
+    }
+
+
+def numbered_epochs(arrays):
+    """The epochs in the names of arrays, NAME@epochE, in their order."""
+    return sorted({int(name.partition("@epoch")[2]) for name in arrays if "@epoch" in name})
 
 
 def reference_method(name, description, num_classes):
@@ -277,24 +349,25 @@ def check_integration(description, arrays, method_name):
     shape, stream = description["image"]["shape"], description["image"]["s"]
     images, target = filled_images(shape, stream), torch.tensor(description["target"])
     student.train(), teacher.eval()
-    count = 0
-    for epoch in map(int, description["epochs"]):
-        suffix = f"@epoch{epoch}" if f"out.loss_kd@epoch{epoch}" in arrays else ""
+    epochs, numbered = description["epochs"], numbered_epochs(arrays)
+    if not (epochs == numbered if numbered else isinstance(epochs, list) and len(epochs) == 1):
+        raise Unreadable(f"states epochs {epochs}, its arrays have {numbered or 'one'}")
+    for epoch in map(int, epochs):
+        suffix = f"@epoch{epoch}" if numbered else ""
         output = Output(*student(images))
         with torch.no_grad():
             soft = Output(*teacher(images))
         schedule = {name: torch.tensor(value, dtype=torch.float64) for name, value in method.schedule(epoch).items()}
         losses = method.losses(output, soft, Batch((images,), target, target), schedule)
-        compare(f"logits{suffix}", output.logits, arrays[f"out.logits_student{suffix}"], INTEGRATION)
+        arrays.compare(f"out.logits_student{suffix}", output.logits, INTEGRATION)
         for name, loss in losses.items():
-            compare(f"loss_{name}{suffix}", loss, arrays[f"out.loss_{name}{suffix}"], INTEGRATION)
+            arrays.compare(f"out.loss_{name}{suffix}", loss, INTEGRATION)
             gradients = torch.autograd.grad(loss, list(student.parameters()), retain_graph=True)
             norms = [gradient.norm().item() for gradient in gradients]
-            compare(f"grad_l2.{name}{suffix}", norms, arrays[f"grad_l2.{name}{suffix}"], INTEGRATION_GRADIENT)
+            arrays.compare(f"grad_l2.{name}{suffix}", norms, INTEGRATION_GRADIENT)
             sums = [gradient.sum().item() for gradient in gradients]
-            compare(f"grad_sum.{name}{suffix}", sums, arrays[f"grad_sum.{name}{suffix}"], INTEGRATION_GRADIENT)
-            count += 3
-    return count
+            arrays.compare(f"grad_sum.{name}{suffix}", sums, INTEGRATION_GRADIENT)
+    return len(arrays.compared)
 
 
 def check_structure(description):
@@ -325,7 +398,7 @@ def check_model(description, arrays):
     for mode in ("eval", "train"):
         model.train(mode == "train")
         logits, features = model(images)
-        compare(f"{mode}.logits", logits, arrays[f"{mode}.logits"], MODEL)
+        arrays.compare(f"{mode}.logits", logits, MODEL)
         flat = {"pooled_feat": features["pooled_feat"]}
         flat |= {f"{kind}.{i}": f for kind in ("feats", "preact_feats") for i, f in enumerate(features[kind])}
         for name, feature in flat.items():
@@ -338,18 +411,18 @@ def check_model(description, arrays):
                 MODEL,
             )
             first = feature.contiguous().flatten()[:16]
-            compare(f"{mode}.first16.{name}", first, arrays[f"{mode}.first16.{name}"], MODEL)
+            arrays.compare(f"{mode}.first16.{name}", first, MODEL)
     loss = F.cross_entropy(logits, torch.tensor(description["train"]["targets"]))
     compare("train.cross_entropy", loss, description["train"]["cross_entropy"], MODEL)
     gradients = torch.autograd.grad(loss, list(model.parameters()))
-    compare("train.ce_grad_l2", torch.stack([g.norm() for g in gradients]), arrays["train.ce_grad_l2"], MODEL)
-    compare("train.ce_grad_sum", torch.stack([g.sum() for g in gradients]), arrays["train.ce_grad_sum"], MODEL)
+    arrays.compare("train.ce_grad_l2", torch.stack([g.norm() for g in gradients]), MODEL)
+    arrays.compare("train.ce_grad_sum", torch.stack([g.sum() for g in gradients]), MODEL)
     state = model.state_dict()
     for kind in ("running_mean", "running_var", "num_batches_tracked"):
         sums = [tensor.sum().item() for key, tensor in state.items() if key.endswith(kind)]
         name = kind if kind == "num_batches_tracked" else f"{kind}_sum"
-        compare(f"train.after.{name}", sums, arrays[f"train.after.{name}"], MODEL)
-    return len(arrays)
+        arrays.compare(f"train.after.{name}", sums, MODEL)
+    return len(arrays.compared)
 
 
 def known_network(model_dict, name, num_classes):
@@ -412,7 +485,8 @@ def solver_keys(settings, names, facts):
 
 
 def check_schedule(description):
-    keys = solver_keys(description, SCHEDULE_KEYS, SCHEDULE_FACTS)
+    settings = {key: value for key, value in description.items() if not FAILURE.search(key)}
+    keys = solver_keys(settings, SCHEDULE_KEYS, SCHEDULE_FACTS)
     schedule = specification_of({"DISTILLER.TYPE": "NONE", **keys})["schedule"]
     rates = [learning_rate(schedule, epoch) for epoch in range(1, description["epochs"] + 1)]
     compare("lr_per_epoch", rates, description["lr_per_epoch"], SCHEDULE)
@@ -436,28 +510,40 @@ def check_trainer(description, arrays):
     specification = specification_of({"DISTILLER.TYPE": "KD", "SOLVER.TRAINER": TRAINERS[kind], **keys})
     names = [name.removeprefix("param.") for name in arrays if name.startswith("param.")]
     parameters = {name: torch.nn.Parameter(torch.from_numpy(arrays[f"param.{name}"][0].copy())) for name in names}
-    steps = description.get("steps") or (len(arrays[f"param.{names[0]}"]) - 1 if names else 0)
-    if not names or steps < 1:
+    steps = len(arrays[f"param.{names[0]}"]) - 1 if names else 0
+    if steps < 1:
         raise Unreadable("holds no step of a parameter")
+    stated = description.get("steps", steps)
+    if type(stated) is not int or stated != steps:
+        raise Unreadable(f"states steps {stated!r}, its arrays hold {steps}")
     trainer = build_trainer(specification, list(parameters.values()))
     losses = _mlp_losses if description.get("kind") == "mlp" else _given_losses
     for step in range(steps):
         if "lr" in arrays:
             trainer.lr.fill_(float(arrays["lr"][step]))
-        trainer.update(losses(arrays, step, parameters, settings))
+        now = losses(arrays, step, parameters, settings)
+        if losses is _mlp_losses:
+            _check_gradients(arrays, step, parameters, now, tolerance)
+        trainer.update(now)
         for i, (name, parameter) in enumerate(parameters.items()):
-            compare(f"param.{name}[{step + 1}]", parameter, arrays[f"param.{name}"][step + 1], tolerance)
+            arrays.compare(f"param.{name}", parameter, tolerance, step + 1)
             if kind == "torch.optim.SGD":
-                stated = arrays[f"momentum_buffer.{name}"][step]
-                compare(f"momentum_buffer.{name}[{step}]", trainer.buffers[i], stated, tolerance)
+                arrays.compare(f"momentum_buffer.{name}", trainer.buffers[i], tolerance, step)
                 continue
             for theirs, ours in BUFFERS.items():
-                place, buffer = f"{theirs}.{name}[{step + 1}]", trainer.buffers[ours][i]
-                if (buffer is not None) != arrays[f"has_{theirs}.{name}"][step + 1]:
-                    raise Mismatch(f"{place}: {'none' if buffer is None else 'is there'}, not so in the reference")
+                place, buffer = f"{theirs}.{name}", trainer.buffers[ours][i]
+                stated = arrays[place][step + 1]
+                if (buffer is not None) != arrays[f"has_{place}"][step + 1]:
+                    there = "none" if buffer is None else "is there"
+                    raise Mismatch(f"{place}[{step + 1}]: {there}, not so in the reference")
                 if buffer is not None:
-                    compare(place, buffer, arrays[f"{theirs}.{name}"][step + 1], tolerance)
-    return len(arrays)
+                    arrays.compare(place, buffer, tolerance, step + 1)
+    states = ("param.", *(f"{has}{name}." for has in ("", "has_") for name in BUFFERS if kind != "torch.optim.SGD"))
+    for name in arrays.read:
+        number = steps + name.startswith(states)  # the state before the first step is there too
+        if len(arrays[name]) != number:
+            raise Unreadable(f"{name} holds {len(arrays[name])} entries, expected {number} for {steps} steps")
+    return len(arrays.compared)
 
 
 def _given_losses(arrays, step, parameters, settings):
@@ -466,8 +552,9 @@ def _given_losses(arrays, step, parameters, settings):
     halves = {"ce": "grad_task", "kd": "grad_kd"} if any(name.startswith("has_") for name in arrays) else {"ce": "grad"}
     for loss, kind in halves.items():
         for name, parameter in parameters.items():
-            if arrays.get(f"has_{kind}.{name}", np.ones(step + 1))[step]:
-                losses[loss] = losses[loss] + (parameter * torch.from_numpy(arrays[f"{kind}.{name}"][step])).sum()
+            gradient, has = torch.from_numpy(arrays[f"{kind}.{name}"][step]), f"has_{kind}.{name}"
+            if has not in arrays or arrays[has][step]:
+                losses[loss] = losses[loss] + (parameter * gradient).sum()
     return losses
 
 
@@ -480,3 +567,15 @@ def _mlp_losses(arrays, step, parameters, settings):
         "ce": settings["ce_weight"] * F.cross_entropy(logits, y),
         "kd": settings["kd_weight"] * kd_loss(logits, soft, settings["T"]),
     }
+
+
+def _check_gradients(arrays, step, parameters, losses, tolerance):
+    """The losses of a step of a network, and their gradients."""
+    for name, half in {"ce": "task", "kd": "kd"}.items():
+        arrays.compare(f"out.loss_{name}", losses[name], tolerance, step)
+        gradients = torch.autograd.grad(losses[name], list(parameters.values()), retain_graph=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            place = f"grad_{half}.{parameter}"
+            if not arrays[f"has_{place}"][step]:
+                raise Mismatch(f"{place}[{step}]: is there, not so in the reference")
+            arrays.compare(place, gradient, tolerance, step)
