@@ -47,7 +47,8 @@ METHODS = {
 
 PARTS = ("losses", "losses_integration", "models", "optim")
 FAILURE = re.compile("error|exception|raise|fail", re.IGNORECASE)  # in keys that record how the official code failed
-RESULTS = ("arrays", "eval", "train", "lr_per_epoch", "state_dict")  # keys of a description with what is compared
+# Keys of a description that hold results or tell how the arrays hold them.
+RESULTS = ("arrays", "parameter_order_of_grad_arrays", "format", "eval", "train", "lr_per_epoch", "state_dict")
 WITHOUT_ARRAYS = ("lr_schedule*.json", "*.structure.json")  # whose results are in the description
 INTERMEDIATE = "aux."  # arrays of values on the way to the results; nothing here has their names
 
@@ -171,12 +172,12 @@ def read_case(path):
     arrays = load_arrays(beside) if exist else {}
     if not isinstance(description, dict):
         return description, Arrays(arrays)
-    if description.get("npz") and not exist:
-        raise Unreadable(f"its arrays are missing, {beside.name}")
     results = exist or any(map(description.get, RESULTS)) or any(map(path.match, WITHOUT_ARRAYS))
     for key, value in description.items() if not results else ():
         if FAILURE.search(key) and isinstance(value, str) and value.strip():
             raise NothingToCompare(f"the official code failed ({key}: {first_line(value.strip())})")
+    if description.get("npz") and not exist:
+        raise Unreadable(f"its arrays are missing, {beside.name}")
     stated = description.get("arrays")
     for name, entry in stated.items() if isinstance(stated, dict) else ():
         array = arrays[name]
