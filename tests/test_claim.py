@@ -1,5 +1,6 @@
 """One process at a time works on a run; the others wait, and nobody holds the lock of a file that is gone."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,8 +99,8 @@ def test_who_does_not_wait_is_told_who_has_the_run(tmp_path, holder):
 
 def test_a_look_takes_nothing_from_who_trains(tmp_path):
     """`status` asks while others take and leave the run: nobody is told to wait for it."""
-    stop = threading.Event()
-    looker = threading.Thread(target=lambda: [claimed(tmp_path / "work") for _ in iter(stop.is_set, True)])
+    stop, seen = threading.Event(), []
+    looker = threading.Thread(target=lambda: seen.extend(claimed(tmp_path / "work") for _ in iter(stop.is_set, True)))
     looker.start()
     try:
         for _ in range(300):
@@ -108,6 +109,7 @@ def test_a_look_takes_nothing_from_who_trains(tmp_path):
     finally:
         stop.set()
         looker.join()
+    assert seen
 
 
 @pytest.mark.parametrize(
@@ -143,3 +145,19 @@ def test_what_is_claimed_is_not_deleted_and_not_replaced(tmp_path, monkeypatch, 
         process.stdin.close()
     assert main(["import", "small.tar"]) == 0
     assert item.delete(Store()) and run not in Store().ids()
+
+
+def test_a_claim_whose_directory_was_deleted_does_not_end_the_next_ones(tmp_path, holder):
+    """Somebody removed the work directory of a claimed run, by hand; the next process has a lock of its own."""
+    shutil.rmtree(tmp_path / "work")
+    with claim(tmp_path / "work", report=pytest.fail):
+        holder.stdin.close()
+        holder.wait()
+        assert claimed(tmp_path / "work")
+
+
+@pytest.mark.parametrize("place", ["work", "runs/work"])
+def test_a_link_to_nowhere_is_an_error_and_no_endless_loop(tmp_path, place):
+    (tmp_path / place.partition("/")[0]).symlink_to(tmp_path / "nowhere/at/all")
+    with pytest.raises(OSError):
+        claim(tmp_path / place).__enter__()

@@ -147,6 +147,18 @@ def test_every_difference_between_ids_is_a_difference_in_training(whole):
             require_trainable(specification)
 
 
+@pytest.mark.parametrize("path", ["threads", "batch.size", "schedule.EPOCHS", "seed"])
+def test_a_number_of_another_type_with_the_same_digest_is_refused(whole, path):
+    """RFC 8785 writes 1.0 as 1; torch does not take it for one."""
+    node = whole
+    for name in path.split("."):
+        node = node[name]
+    specification = changed(whole, path, float(node))
+    assert specification.digest == Specification(whole).digest
+    with pytest.raises(UserError, match=path.split(".")[-1]):
+        require_trainable(specification)
+
+
 @pytest.mark.parametrize(
     "path, value",
     [(p, v) for p in ("task", "dataset.name", "dataset.protocol", "student.network", "precision") for v in REFUSED[p]]

@@ -8,16 +8,18 @@ import pytest
 import torch
 from stores import files, finish, finish_all, new_project, runs
 
+from distillbench import store as store_module
 from distillbench.claim import claim
 from distillbench.cli import main
-from distillbench.engine import flight
 from distillbench.engine.run import train
 from distillbench.engine.weights import load_tensors, save_tensors, weights_digest
+from distillbench.errors import UserError
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.evaluation.metrics import RANKS, write_metrics
 from distillbench.evaluation.predictions import predict
 from distillbench.files import read_json, to_json
-from distillbench.store import RUN_FILES, Store
+from distillbench.planning import plan_suite
+from distillbench.store import RUN_FILES, LookingStore, Store
 
 
 @pytest.fixture
@@ -229,7 +231,7 @@ def test_a_training_again_that_fails_leaves_the_old_run(copied, images):
 def test_a_run_killed_while_its_files_are_brought_is_completed_by_the_next_call(copied, images, monkeypatch, count):
     store, teacher, _ = copied
     shutil.rmtree(store.run(teacher.id))
-    moves, move = [], flight.move
+    moves, move = [], store_module.move
 
     def killed(path, target):
         if len(moves) == count:
@@ -237,11 +239,11 @@ def test_a_run_killed_while_its_files_are_brought_is_completed_by_the_next_call(
         moves.append(target)
         move(path, target)
 
-    monkeypatch.setattr(flight, "move", killed)
+    monkeypatch.setattr(store_module, "move", killed)
     with pytest.raises(KeyboardInterrupt):
         learn(store, teacher, images)
     assert not (store.run(teacher.id) / "record.json").exists()
-    monkeypatch.setattr(flight, "move", move)
+    monkeypatch.setattr(store_module, "move", move)
     learn(store, teacher, images, pytest.fail)  # no epoch is trained again
     assert {path.name for path in store.run(teacher.id).iterdir()} == set(RUN_FILES)
     assert not store.work(teacher.id).exists()
@@ -351,7 +353,7 @@ def test_a_failure_ends_with_the_next_success(store):
     run = runs(".")["NONE/s0"]
     with pytest.raises(RuntimeError), claim(store.work(run)):
         raise RuntimeError("out of memory")
-    assert json.loads((store.work(run) / "failure.json").read_text())["reason"] == "out of memory"
+    assert json.loads((store.work(run) / "failure.json").read_text())["reason"] == "RuntimeError: out of memory"
     assert store.state(run) == ("done", ""), "what is done did not fail"
     assert main(["evaluate", run, "--stage", "metrics"]) == 0
     assert not store.work(run).exists()
@@ -368,3 +370,109 @@ def test_a_work_directory_of_somebody_else_is_left_alone(specify, images, tmp_pa
     train(specification, images, tmp_path / "out", tmp_path, tmp_path, device="cpu", report=lambda line: None)
     assert {path.name for path in tmp_path.iterdir()} == {"spec.json", "out"}
     assert torch.load(tmp_path / "out/model.last.pt", weights_only=True)["model"]
+
+
+# Found by trying
+
+
+@pytest.mark.parametrize("count", range(1, len(RUN_FILES)))
+def test_a_training_again_killed_between_its_files_is_no_finished_run_and_planning_completes_it(store, tmp_path, count):
+    """New weights beside the old record would be done, as far as the metrics say."""
+    run = runs(".")["NONE/s0"]
+    new = tmp_path / "new"
+    shutil.copytree(store.run(run), new)
+    for name in RUN_FILES[1:]:
+        (new / name).write_bytes(b"new")
+    for name in sorted(RUN_FILES, key=lambda name: name == "record.json")[:count]:
+        shutil.move(new / name, store.run(run) / name)
+    shutil.copytree(new, store.work(run) / "finished", ignore=shutil.ignore_patterns("eval"))
+    assert store.state(run) == ("stopped", "trained; its files are on their way to their place")
+    plan_suite("small")
+    assert {(store.run(run) / name).read_bytes() for name in RUN_FILES[1:]} == {b"new"}
+    assert not store.work(run).exists()
+
+
+def test_metrics_of_other_predictions_of_the_same_weights_are_stale(store):
+    """Another processor, or a GPU: the weights are the same, the logits are not."""
+    ids = runs(".")
+    path = predictions(store, ids["Teacher/s0"])
+    with np.load(path) as archive:
+        rewrite(path, logits=archive["logits"] + np.float16(0.5))
+    assert store.stale(ids["Teacher/s0"]) == {("metrics.json", "last"): "metrics of other predictions"}
+    assert set(store.stale(ids["KD/s0"]).values()) == {"metrics against other predictions of the teacher"}
+
+
+def test_metrics_are_not_computed_of_predictions_of_other_weights(store, capsys):
+    run = runs(".")["NONE/s0"]
+    rewrite(predictions(store, run), weights_sha256="0" * 64)
+    assert main(["evaluate", run, "--stage", "metrics"]) == 2
+    assert "predictions of other weights" in capsys.readouterr().err
+    assert main(["ls"]) == 0 and "50.00  stale: predictions of other weights" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "93.1", True, None, [1]], ids=str)
+def test_a_metric_that_is_no_finite_number_is_none(store, capsys, value):
+    path = evaluation_directory(store.run(runs(".")["NONE/s0"]), "last") / "metrics.json"
+    content = read_json(path)
+    content["metrics"][0]["value"] = value
+    path.write_text(json.dumps(content))
+    for command in (["tables", "small"], ["ls"], ["status", "small"]):
+        assert main(command) == 2
+        assert "not metrics of a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["target_rank", "first_classes"])
+@pytest.mark.parametrize("change", [lambda a: -a - 1, lambda a: a + 10, lambda a: a[None], lambda a: a.astype(str)])
+def test_ranks_that_are_none_are_refused(store, capsys, name, change):
+    run = runs(".")["NONE/s0"]
+    with np.load(predictions(store, run)) as archive:
+        rewrite(predictions(store, run), **{name: change(archive[name])})
+    assert main(["evaluate", run, "--stage", "metrics"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "not readable predictions" in line
+
+
+def test_no_flipped_byte_of_predictions_is_a_traceback(store, capsys):
+    run = runs(".")["NONE/s0"]
+    whole = predictions(store, run).read_bytes()
+    draws = np.random.default_rng(0)
+    for place in draws.integers(0, len(whole), 400):
+        content = bytearray(whole)
+        content[place] ^= 1 << int(draws.integers(8))
+        predictions(store, run).write_bytes(bytes(content))
+        assert LookingStore().state(run)[0] in ("done", "stale", "damaged", "failed")
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"attempts": "x"}', "{"])
+def test_a_damaged_progress_stops_no_training(copied, images, content):
+    store, teacher, _ = copied
+    shutil.rmtree(store.run(teacher.id))
+    store.work(teacher.id).mkdir(parents=True)
+    (store.work(teacher.id) / "progress.json").write_text(content)
+    learn(store, teacher, images)
+    assert read_json(store.run(teacher.id) / "record.json")["attempts"] >= 1
+
+
+def test_a_state_that_is_none_is_one_line(copied, images):
+    store, teacher, _ = copied
+    shutil.rmtree(store.run(teacher.id))
+    store.work(teacher.id).mkdir(parents=True)
+    save_tensors(store.work(teacher.id) / "state.pt", [1, 2])
+    with pytest.raises(UserError, match="not the state of a run"):
+        learn(store, teacher, images)
+
+
+def test_a_job_that_cannot_make_its_folder_leaves_its_last_words(store, capsys):
+    run = runs(".")["NONE/s0"]
+    shutil.rmtree(store.run(run))
+    (store.results / "work").write_text("in the way")
+    assert (
+        main(["train", "--spec", str(store.planned(run)), "--out", str(store.run(run)), "--work", str(store.work(run))])
+        == 2
+    )
+    said = capsys.readouterr()
+    log = store.results / "logs/train" / f"{run}.log"
+    log.parent.mkdir(parents=True)
+    log.write_text(said.out + said.err)
+    state, detail = store.state(run)
+    assert state == "failed" and "results/work" in detail

@@ -256,7 +256,9 @@ def _settle(outcome, there, store):
             outcome = _compare(there, run, store)
             if outcome.state in ("imported", "completed"):
                 _place(there, store.run(run))
-    except UserError:
+    except UserError as error:
+        if not store.running(run):
+            return Outcome(run, "refused", str(error))
         return Outcome(run, "refused", "is being worked on here; import it when that has ended")
     return outcome
 

@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from distillbench.errors import UserError
+from distillbench.errors import RunFailed, UserError
 from distillbench.files import to_json, write_atomically
 
 LOCK, FAILURE = "lock", "failure.json"
@@ -43,7 +43,7 @@ def claim(work, wait=True, report=print):
         raise
     finally:
         _held.remove(key)
-        _tidy(work)
+        _tidy(work, lock)
         lock.close()
 
 
@@ -67,7 +67,8 @@ def _take(work, wait, report):
             work.mkdir(parents=True, exist_ok=True)
             lock = open(work / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (the claim closes it)
         except (FileNotFoundError, FileExistsError):  # the folder was removed since, or while it was looked at
-            if work.exists() and not work.is_dir():
+            broken = (path for path in (work, *work.parents) if path.is_symlink() and not path.exists())
+            if (work.exists() and not work.is_dir()) or any(broken):
                 raise
             continue
         while not (mine := _try(lock)) and time.monotonic() < deadline:
@@ -106,15 +107,18 @@ def _is_at(file, path):
 
 
 def _leave_reason(work, error):
-    reason = next(iter(str(error).splitlines()), "").strip() or type(error).__name__
+    reason = next(iter(str(error).splitlines()), "").strip()
+    if not isinstance(error, (UserError, RunFailed, OSError)):
+        reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
     try:
         write_atomically(work / FAILURE, to_json({"reason": reason}))
     except OSError as problem:  # a full disk: the error itself matters more
         print(f"distillbench: {work}: the reason cannot be left there ({problem})", file=sys.stderr)
 
 
-def _tidy(work):
+def _tidy(work, lock):
     """Remove the lock, and the directory if nothing else is in it; who waits for a lock that is gone begins anew."""
     with suppress(OSError):  # removed by whoever held the run, or filled by somebody else
-        (work / LOCK).unlink(missing_ok=True)
-        work.rmdir()
+        if _is_at(lock, work / LOCK):
+            (work / LOCK).unlink()
+            work.rmdir()

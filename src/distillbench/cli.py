@@ -276,8 +276,8 @@ def train(spec, out, work, device, save_seconds, log, again):
     if os.path.abspath(out) != os.path.abspath(store.run(specification.id)):
         require_own(out, specification, work)
     require_work(work)
-    print(f"{specification.id} -> {out}", flush=True)
     with claim(work, report=_say):  # now: whatever fails from here on leaves its reason
+        print(f"{specification.id} -> {out}", flush=True)
         from distillbench import data as datasets
         from distillbench.engine.run import train as train_run
 
@@ -469,7 +469,7 @@ def ls():
         entries = {entry["metric"]: entry["value"] for entry in store.metrics(run, "last") or ()}
         state, detail = store.state(run)
         facts = [f"{entries['top1']:.2f}"] if "top1" in entries else [state]
-        if state in ("damaged", "in part"):
+        if state in ("damaged", "in part", "stale"):
             facts = [*(facts if "top1" in entries else ()), f"{state}: {detail}"]
         if older := store.older(run):
             facts.append(f"(older code: {older})")

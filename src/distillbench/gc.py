@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-from distillbench.claim import claim
+from distillbench.claim import LOCK, claim
 from distillbench.config.components import PACKAGE
 from distillbench.config.specification import RUN_ID
 from distillbench.errors import UserError
@@ -41,7 +41,9 @@ class Unused(NamedTuple):
         try:
             with claim(work, wait=False):
                 for path in self.parts.values():
-                    if path.is_dir() and not path.is_symlink():
+                    if path == work:
+                        _empty(path)
+                    elif path.is_dir() and not path.is_symlink():
                         shutil.rmtree(path)
                     else:
                         path.unlink()
@@ -239,6 +241,17 @@ def _places(store):
             if re.fullmatch(RUN_ID, run):
                 found.setdefault(run, {})[part] = path
     return found
+
+
+def _empty(work):
+    """Remove what is in a work directory; the claim removes its lock and the directory."""
+    for path in work.iterdir():
+        if path.name == LOCK:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _size(path):

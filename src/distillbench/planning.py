@@ -1,17 +1,19 @@
 """Planning a suite: expand it and freeze what it consists of. Shared by the workflow's parsing and the command line."""
 
+from distillbench.claim import claim
 from distillbench.config.suite import load_suite
 from distillbench.errors import UserError
 from distillbench.files import read_json, to_json, write_atomically
 from distillbench.reporting.index import index_path, write_index
-from distillbench.store import Store
+from distillbench.store import FINISHED, Store, bring, discard
 
 
 def plan_suite(name, only=None, root=".", write=True):
     """The suite, or the part of it that `only` names; writes what is missing of specifications and index.
 
     Only ignored files are written, each run's specification once (an id never gets another content), so that a
-    job that waits in a queue trains what was planned even if params/ is edited meanwhile.
+    job that waits in a queue trains what was planned even if params/ is edited meanwhile. A finished run that was
+    killed on its way to its place is brought there.
     """
     suite, store = load_suite(name, root), Store(root)
     if write:
@@ -21,6 +23,11 @@ def plan_suite(name, only=None, root=".", write=True):
             if not path.exists() or _method_file(path) != sources[run]["method_file"]:
                 write_atomically(path, to_json({**specification.as_file(), "source": sources[run]}))
         write_index(suite, index_path(name, root))
+        for run in suite.runs:
+            if (store.work(run) / FINISHED).exists() and not store.running(run):
+                with claim(store.work(run), report=str):
+                    bring(store.work(run), store.run(run))
+                    discard(store.work(run))
     return suite if only is None else suite.only(only)
 
 

@@ -1,17 +1,19 @@
 """Runs on disk: where everything of a run lies, how it stands, and how people name it."""
 
 import re
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
-from distillbench.claim import FAILURE, claimed
+from distillbench.claim import FAILURE, LOCK, claimed
 from distillbench.config.implemented import older
 from distillbench.config.specification import RUN_ID, Specification, read_specification
 from distillbench.errors import UserError
-from distillbench.evaluation import CHECKPOINTS, evaluation_directory, stated
-from distillbench.files import read_json
+from distillbench.evaluation import CHECKPOINTS, evaluation_directory, identity
+from distillbench.files import move, read_json
 
-FINISHED = "finished"  # in a work directory: a finished run on its way to its place
+STATE, PROGRESS = "state.pt", "progress.json"  # in a work directory
+FINISHED = "finished"  # likewise: the files of a finished run on their way to their place
 RUN_FILES = ("spec.json", "record.json", "history.csv", "model.best.pt", "model.last.pt")
 
 RECORDED = {"run", "weights", "teacher_weights", "seconds", "images_per_second", "finished"}
@@ -93,7 +95,15 @@ class Store:
         try:
             content = read_json(path)
             mine, entries = content["run_sha256"].startswith(run_id.rpartition("-")[2]), content["metrics"]
-            [(entry["split"], entry["checkpoint"], entry["metric"], float(entry["value"])) for entry in entries]
+            texts = [entry[key] for entry in entries for key in ("split", "checkpoint", "metric")]
+            numbers = [entry["value"] for entry in entries]
+            named = [content.get(key, {}) for key in ("predictions", "teacher_predictions")]
+            if not (
+                all(isinstance(text, str) for text in texts)
+                and all(type(number) in (int, float) and abs(number) < float("inf") for number in numbers)
+                and all(isinstance(entry, dict) for entry in named)
+            ):
+                raise TypeError
         except (KeyError, TypeError, ValueError, AttributeError):
             raise UserError(f"{path}: not metrics of a run; remove the file and evaluate again") from None
         if not mine:
@@ -101,12 +111,12 @@ class Store:
         return content
 
     def predicted(self, run_id, checkpoint):
-        """{"weights_sha256", "ranked_in"} as predictions.npz names them, None for what it does not name; {} where there
-        are no predictions.
+        """What tells predictions.npz from others: "weights_sha256" and "ranked_in" as it names them, None for what it
+        does not name, and the "fingerprint" of all that is in it; {} where there are no predictions.
         """
         path = evaluation_directory(self.run(run_id), checkpoint) / "predictions.npz"
         try:
-            return dict(zip(("weights_sha256", "ranked_in"), stated(path, "weights_sha256", "precision"), strict=True))
+            return identity(path)
         except FileNotFoundError:
             return {}
         except (ValueError, OSError) as error:
@@ -146,12 +156,17 @@ class Store:
     def state(self, run_id):
         """(state, detail): done, stale, trained, failed, running, stopped or missing."""
         directory, work = self.run(run_id), self.work(run_id)
+        if (work / FINISHED).exists():
+            return (
+                "running" if self.running(run_id) else "stopped"
+            ), "trained; its files are on their way to their place"
         evaluated = all((evaluation_directory(directory, c) / "metrics.json").exists() for c in CHECKPOINTS)
         if evaluated and not (reasons := self.stale(run_id)):
             return "done", ""
         if evaluated:
             detail = "; ".join(dict.fromkeys(reasons.values()))
-            return ("failed", f"{detail}; {failure}") if (failure := self.failure(run_id)) else ("stale", detail)
+            failure = self.failure(run_id)
+            return "stale", f"{detail}; the last attempt failed: {failure}" if failure else detail
         trained = (directory / "record.json").exists()
         if trained and not self.running(run_id):
             failure = self.failure(run_id)
@@ -230,7 +245,7 @@ class Store:
         record, made_by = self.record(run_id), self.record(teacher) if teacher else None
         if not record or not made_by:
             return None
-        used, holds = record["teacher_weights"], made_by["weights"][specification["teacher"]["checkpoint"]]
+        used, holds = record["teacher_weights"] or "unknown", made_by["weights"][specification["teacher"]["checkpoint"]]
         if used == holds:
             return None
         weights = f"its teacher had weights {used[:12]}, {teacher} holds {holds[:12]}"
@@ -359,8 +374,8 @@ def require_own(directory, specification, work):
 
 def require_work(work):
     """Raises UserError if a work directory holds files that no training left there: its own are removed at the end."""
-    known = {FAILURE, FINISHED, f".{FINISHED}", "lock", "progress.json", "state.pt"}
-    for path in Path(work).iterdir() if Path(work).is_dir() else ():
+    known = {FAILURE, FINISHED, f".{FINISHED}", LOCK, PROGRESS, STATE}
+    for path in Path(work).glob("*"):
         if path.name not in known and path.suffix != ".tmp":  # aside: of a write that was killed
             raise UserError(f"{path}: not of a run in flight; choose another --work")
 
@@ -373,6 +388,31 @@ def _without_code(value):
     if not isinstance(value, dict):
         return value
     return {key: _without_code(entry) for key, entry in value.items() if key not in ("version", "source_sha256")}
+
+
+def bring(work, out):
+    """Move the files of a finished run from its work directory to its place, the record last; whether there were any.
+
+    Killed in between, the run is of two realisations until the next call.
+    """
+    complete = Path(work) / FINISHED
+    if not complete.exists():
+        return False
+    for name in sorted(RUN_FILES, key=lambda name: name == "record.json"):
+        if (complete / name).exists():
+            move(complete / name, Path(out) / name)
+    complete.rmdir()
+    return True
+
+
+def discard(work):
+    """Remove what a run in flight left in its work directory, and nothing else."""
+    work = Path(work)
+    for name in (STATE, PROGRESS, FAILURE):
+        for path in (work / name, *work.glob(f".{name}.*.tmp")):  # aside: of a write that was killed
+            path.unlink(missing_ok=True)
+    for name in (FINISHED, f".{FINISHED}"):
+        shutil.rmtree(work / name, ignore_errors=True)
 
 
 def finished(directory):

@@ -149,7 +149,10 @@ def again(*runs):
     settings = workflow.dag_settings
     if settings is None:  # --lint and its like
         return False
-    forced = {*settings.forcerun, *(settings.targets if settings.forcetargets else ())}
+    forced = {
+        os.path.normpath(name)
+        for name in (*settings.forcerun, *(settings.targets if settings.forcetargets else ()))
+    }
     return (
         settings.forceall
         or "train" in forced
@@ -159,9 +162,12 @@ def again(*runs):
 
 def again_option(wildcards):
     """For a job on another machine, which makes itself anew from other arguments, it is in the environment."""
-    if workflow.is_main_process and again(wildcards.run):
-        os.environ.update(DISTILLBENCH_AGAIN="--again")
-    return os.environ.get("DISTILLBENCH_AGAIN", "")
+    if not workflow.is_main_process:
+        return os.environ.get("DISTILLBENCH_AGAIN", "")
+    if not again(wildcards.run):
+        return ""
+    os.environ.update(DISTILLBENCH_AGAIN="--again")
+    return "--again"
 
 
 def made_before(files, renew):
@@ -202,7 +208,8 @@ def metrics_input(wildcards):
     if here and not present(predictions) and not again(*runs):
         return []
     stale = ((run, "metrics.json"), *((each, "predictions.npz") for each in runs))
-    renew = again(*runs) or (here and renewed(run, "metrics.json", *stale))
+    predicted = "predict" in workflow.dag_settings.forcerun
+    renew = again(*runs) or predicted or (here and renewed(run, "metrics.json", *stale))
     return [*made_before(predictions, renew), str(PACKAGE / "evaluation/metrics.py")]
 
 
@@ -219,7 +226,11 @@ def renewed(run, name, *origins):
 
 @cache
 def is_stale(run, name):
-    found = {file for file, _ in STORE.stale(run)}
+    try:
+        found = {file for file, _ in STORE.stale(run)}
+    except UserError as error:  # the run's own jobs fail, those of others do not
+        print(f"distillbench: {error}", file=sys.stderr)
+        return False
     return name in found and ("predictions.npz" not in found or finished(STORE.run(run)))
 
 

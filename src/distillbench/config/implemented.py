@@ -47,11 +47,15 @@ def require_trainable(specification):
 def require_predictable(specification):
     """Raise UserError unless predicting does what task, dataset, split, network and precision stand for."""
     data, run = specification.data, specification.id
+    if missing := {"task", "precision", "threads"} - data.keys():
+        raise UserError(f"{run}: {min(missing)} is missing; restore the specification")
     _require_names(run, data, ("dataset", "student"))
     wanted = evaluated(data["dataset"]["name"], data["student"]["network"])
     sides = (without_neutral(side) for side in (data, {**data, **wanted}))
     _require_same(run, *({key: side[key] for key in wanted} for side in sides), "predict")
-    flatten({"SOLVER.PRECISION": data["precision"], "SOLVER.THREADS": data["threads"]}, run)
+    read = flatten({"SOLVER.PRECISION": data["precision"], "SOLVER.THREADS": data["threads"]}, run).values
+    stated = {"precision": data["precision"], "threads": data["threads"]}
+    _require_same(run, stated, dict(zip(stated, read.values(), strict=True)), "predict")
 
 
 def require_file(path):
@@ -132,8 +136,14 @@ def _require_same(run, stated, here, what):
             raise UserError(f"{run}: {key}: {stated[key]!r} is not something that this code can {what}; plan again")
         if key not in stated:
             raise UserError(f"{run}: {key} is missing; this code would {what} with {here[key]!r}; plan again")
-        if rfc8785.dumps(stated[key]) != rfc8785.dumps(here[key]):
+        if _typed(stated[key]) != _typed(here[key]):
             raise UserError(f"{run}: {key}: {stated[key]!r} is asked for, this code does {here[key]!r}; plan again")
+
+
+def _typed(value):
+    """A value by its bytes in the digest and by its type: RFC 8785 writes 1.0 and 1 alike, torch takes 1 alone."""
+    entries = value if isinstance(value, list) else [value]
+    return rfc8785.dumps(value), [type(entry) for entry in entries]
 
 
 def _require_teacher(specification):

@@ -86,7 +86,7 @@ class Specification:
         """
         keys = _declared_keys(self.data)[part]
         neutral = {name: key.neutral for name, key in keys.items() if key.neutral != UNSET}
-        return {**neutral, **self[part]["parameters"]}
+        return {**neutral, **self[part].get("parameters", {})}
 
     def as_file(self):
         """The content of spec.json."""
@@ -143,6 +143,8 @@ def read_specification(path):
             known = ", ".join(map(str, NEUTRAL))
             raise UserError(f"{path}: schema {specification['schema']!r} is not one that this code reads ({known})")
         stated, actual, run = content["sha256"], specification.digest, specification.id
+        if not isinstance(stated, str):
+            raise TypeError
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):  # ValueError: nothing that RFC 8785 writes
         raise UserError(
             f"{path}: not a run specification; `distillbench plan SUITE` writes them to results/specs/"

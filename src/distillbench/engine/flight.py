@@ -6,13 +6,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distillbench.claim import FAILURE
 from distillbench.engine.weights import load_tensors, save_tensors
 from distillbench.errors import RunFailed, UserError
-from distillbench.files import move, read_json, to_json, write_atomically
-from distillbench.store import FINISHED, RUN_FILES
-
-STATE, PROGRESS = "state.pt", "progress.json"
+from distillbench.files import read_json, to_json, write_atomically
+from distillbench.store import FINISHED, PROGRESS, STATE, bring, discard
 
 
 @dataclass
@@ -49,13 +46,18 @@ class Flight:
     def _earlier_attempts(self):
         """How many processes began this run before, also those that were stopped before they saved anything."""
         path = self.work / PROGRESS
-        return read_json(path).get("attempts", 1) if path.exists() else 0
+        try:
+            return int(read_json(path).get("attempts", 1)) if path.exists() else 0
+        except (UserError, TypeError, ValueError, AttributeError):  # damaged; what counts is the state
+            return 1
 
     def resume(self, learner, report=print):
         """The progress of an earlier attempt at the same specification, put into the learner; else a fresh one."""
         path, progress = self.work / STATE, Progress()
         if path.exists():
             state = load_tensors(path)
+            if not isinstance(state, dict) or not {"sha256", "learner", "progress"} <= state.keys():
+                raise UserError(f"{path}: not the state of a run; remove it and training begins anew")
             if state["sha256"] != self.specification.digest:
                 raise UserError(f"{path}: the state of another run; remove {self.work}")
             if state.get("inputs", self.inputs) == self.inputs:
@@ -101,23 +103,10 @@ def finish(work, out, write=None):
         shutil.rmtree(complete, ignore_errors=True)
         write(aside)
         os.rename(aside, complete)
-    if not complete.exists():
+    if not bring(work, out):
         return False
-    for name in sorted(RUN_FILES, key=lambda name: name == "record.json"):
-        if (complete / name).exists():
-            move(complete / name, out / name)
     discard(work)
     return True
-
-
-def discard(work):
-    """Remove what a run in flight left in its work directory, and nothing else."""
-    work = Path(work)
-    for name in (STATE, PROGRESS, FAILURE):
-        for path in (work / name, *work.glob(f".{name}.*.tmp")):  # aside: of a write that was killed
-            path.unlink(missing_ok=True)
-    for name in (FINISHED, f".{FINISHED}"):
-        shutil.rmtree(work / name, ignore_errors=True)
 
 
 def _differing(stated, here):

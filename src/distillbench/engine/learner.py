@@ -113,7 +113,7 @@ def add_metrics(sums, losses, logits, target, observed=None):
     for name, value in values.items():
         if name not in sums:
             sums[name] = torch.zeros(getattr(value, "shape", ()), dtype=torch.float64, device=logits.device)
-        sums[name] += value
+        sums[name] += value.detach() if isinstance(value, torch.Tensor) else value
 
 
 def check_returned(method, losses, observed, shapes):

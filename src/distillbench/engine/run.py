@@ -9,12 +9,12 @@ from distillbench.claim import claim
 from distillbench.config import components
 from distillbench.config.implemented import require_trainable
 from distillbench.engine.feed import Resident, epoch_plan, fetch
-from distillbench.engine.flight import Flight, discard, finish
+from distillbench.engine.flight import Flight, finish
 from distillbench.engine.learner import DTYPES, Learner, averages, evaluate
 from distillbench.engine.record import Stopwatch, write_run
 from distillbench.engine.weights import load_teacher
 from distillbench.errors import RunFailed, UserError
-from distillbench.store import finished
+from distillbench.store import discard, finished
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 

@@ -5,12 +5,15 @@ import hashlib
 import json
 import os
 import zipfile
+import zlib
 from functools import cache
 from pathlib import Path
 
 CHECKPOINTS = ("last", "best")
 PROTOCOL = {"version": 1, "transform": "published test transform", "logits": "float16"}
 SPLIT = "test"
+TEXTS = {"weights_sha256": "weights_sha256.npy", "ranked_in": "precision.npy"}
+BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, SyntaxError, KeyError, RuntimeError)
 
 
 def evaluation_directory(run, checkpoint):
@@ -23,23 +26,26 @@ def _protocol_digest():
     return hashlib.sha256(json.dumps(PROTOCOL, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def stated(path, *names):
-    """The texts of these names in a predictions.npz, None for one that it has not; without numpy, for planning.
+def identity(path):
+    """{"weights_sha256", "ranked_in", "fingerprint"} of a predictions.npz; without numpy, for planning.
 
-    Raises ValueError if the file is not one.
+    The first two are texts in it, None for one that it has not; the last is a digest of the names, sizes and checksums
+    of all its arrays. Raises ValueError if the file is not one.
     """
     status = os.stat(path)
-    return _stated(path, names, status.st_mtime_ns, status.st_size)
+    return dict(_identity(path, status.st_mtime_ns, status.st_size))
 
 
 @cache
-def _stated(path, names, *_changes):
+def _identity(path, *_changes):
     try:
         with zipfile.ZipFile(path) as archive:
-            present = set(archive.namelist())
-            return tuple(_text(archive.read(f"{n}.npy")) if f"{n}.npy" in present else None for n in names)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, SyntaxError, KeyError, NotImplementedError) as error:
+            members = sorted((member.filename, member.file_size, member.CRC) for member in archive.infolist())
+            present = {name for name, *_ in members}
+            texts = [_text(archive.read(name)) if name in present else None for name in TEXTS.values()]
+    except BROKEN as error:
         raise ValueError(f"not predictions ({error})") from None
+    return {**dict(zip(TEXTS, texts, strict=True)), "fingerprint": hashlib.sha256(repr(members).encode()).hexdigest()}
 
 
 def _text(content):

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from distillbench.errors import RunFailed, UserError
-from distillbench.evaluation import PROTOCOL, SPLIT, evaluation_directory
+from distillbench.evaluation import PROTOCOL, SPLIT, evaluation_directory, identity
 from distillbench.files import sha256_of, to_json, write_atomically
 
 SCHEMA = 1
@@ -139,6 +139,8 @@ def read_predictions(path):
         texts = {name: str(content[name]) for name in ("run_sha256", "weights_sha256", "precision") if name in content}
         stated, texts["run_sha256"] = str(content["targets_sha256"]), texts["run_sha256"]
         ranks = {name: content[name] for name in RANKS} if RANKS[0] in content else {}
+        if ranks and not _are_ranks(ranks, logits.shape):
+            raise ValueError("ranks that are none")
         if logits.ndim != 2 or len({len(logits), *map(len, (targets, *ranks.values()))}) > 1 or not len(targets):
             raise ValueError("arrays of different lengths")
     except FileNotFoundError:
@@ -150,6 +152,16 @@ def read_predictions(path):
     return Predictions(logits, targets, ranks, **texts)
 
 
+def _are_ranks(ranks, shape):
+    classes = shape[1]
+    whole = [ranks[name] for name in ("target_rank", "first_classes")]
+    return (
+        [ranks[name].ndim for name in RANKS] == [1, 2, 1, 1, 1]
+        and all(array.dtype.kind == "i" and ((array >= 0) & (array < classes)).all() for array in whole)
+        and all(ranks[name].dtype.kind == "f" for name in RANKS[2:])
+    )
+
+
 def write_metrics(store, run_id, checkpoint):
     """Compute metrics.json of a run beside its predictions.npz, in long form; returns its content.
 
@@ -159,7 +171,12 @@ def write_metrics(store, run_id, checkpoint):
     """
     directory, specification = evaluation_directory(store.run(run_id), checkpoint), store.specification(run_id)
     path = directory / "predictions.npz"
-    predictions = _read_of(path, specification.digest)
+    predictions, record = _read_of(path, specification.digest), store.record(run_id)
+    weights = record and record["weights"].get(checkpoint)
+    if weights and predictions.weights_sha256 not in (None, weights):
+        raise UserError(
+            f"{path}: predictions of other weights than record.json names; `distillbench evaluate {run_id}`"
+        )
     made_from = {"predictions": _named(path, predictions)}
     values = {name: function(predictions) for name, function in METRICS.items()}
     if specification.teacher_id:
@@ -185,8 +202,7 @@ def write_metrics(store, run_id, checkpoint):
 
 def _named(path, predictions):
     """What tells these predictions from others. ranked_in: "fp16" where they hold no ranks."""
-    named = {"sha256": sha256_of(path), "weights_sha256": predictions.weights_sha256}
-    return {**named, "ranked_in": predictions.precision}
+    return {**identity(path), "ranked_in": predictions.precision, "sha256": sha256_of(path)}
 
 
 def _read_of(path, run_sha256):
