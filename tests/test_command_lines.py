@@ -87,10 +87,47 @@ def test_an_empty_part_is_not_the_whole_suite(tmp_path, monkeypatch, capsys, wor
     monkeypatch.chdir(tmp_path)
     stores.new_project(tmp_path, stores.SUITE, "007")
     assert main(words) == 2
-    assert "only=: matches no run" in capsys.readouterr().err
+    assert "only: is empty" in capsys.readouterr().err
+    with pytest.raises(UserError, match="only=: matches no run"):
+        load_suite("007").only("")
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\tb", "\x07"])
 def test_a_row_with_a_control_character_is_refused(tmp_path, name):
     with pytest.raises(UserError, match="a row's name is text"):
         stores.new_project(tmp_path, suite_of([name]))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--spec", "s.json", "--out", ""],
+        ["tables", "small", "--out", ""],
+        ["tables", ""],
+        ["parity", ""],
+        ["evaluate", ""],
+        ["explain", "small", ""],
+        ["data", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_argument_is_a_variable_that_is_not_set(tmp_path, monkeypatch, capsys, words):
+    """It would mean the working directory, or any run."""
+    stores.new_project(tmp_path)
+    stores.finish_all(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = stores.files(tmp_path)
+    assert main(words) == 2
+    assert "is empty; perhaps a variable of the shell is not set" in capsys.readouterr().err
+    assert stores.files(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["smal", "../suites/small", "small.yaml", "."])
+@pytest.mark.parametrize("command", ["tables", "figures", "report", "collect --out X", "tables --out X"])
+def test_a_suite_that_is_none_is_named_by_every_command(tmp_path, monkeypatch, capsys, command, name):
+    stores.new_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    command, *options = command.split()
+    assert main([command, name, *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"distillbench: suite={name}: unknown suite") and not (tmp_path / "X").exists()

@@ -25,7 +25,7 @@ from distillbench.config.specification import Specification
 from distillbench.engine import run as engine_run
 from distillbench.engine.feed import Resident, epoch_plan, fetch
 from distillbench.engine.flight import Flight, Progress, finish
-from distillbench.engine.learner import Learner
+from distillbench.engine.learner import Learner, add_metrics
 from distillbench.engine.processor import processor
 from distillbench.engine.record import git_state
 from distillbench.engine.run import learning_rate, prepare_device, put_images, train
@@ -806,3 +806,31 @@ def test_the_commit_of_a_record_is_that_of_the_code_with_the_files_that_differ(t
     for name in ("src/a.py", "README.md", "src/new/c.py"):
         write_atomically(tmp_path / name, "new")
     assert git_state() == (commit, ["src/a.py", "src/new/c.py"])
+
+
+@pytest.mark.parametrize(
+    "losses, says",
+    [
+        ({"ce": torch.tensor(1.0)}, "no loss depends on what is trained"),
+        ({"ce": torch.tensor(1j, requires_grad=True)}, "must be a real floating-point number"),
+    ],
+    ids=["detached", "complex"],
+)
+def test_losses_that_train_nothing_are_refused_in_the_first_step(specify, images, losses, says):
+    with pytest.raises(UserError, match=says):
+        step_with(specify, images, losses=lambda step: losses)
+
+
+def test_dot_with_a_distillation_loss_alone_descends_it():
+    p = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+    trainer = dot.Trainer([p], {"LR": 0.1, "MOMENTUM": 0.9, "WEIGHT_DECAY": 0.0}, {"DELTA": 0.075})
+    trainer.update({"kd": (p**2).sum()})
+    torch.testing.assert_close(p.detach(), torch.full((2,), 0.8, dtype=torch.float64))
+
+
+def test_what_is_observed_keeps_no_graph(specify, images):
+    """A method may forget to detach: the sums of an epoch would hold every step's graph."""
+    sums, logits = {}, torch.zeros(2, 3)
+    value = torch.ones(2, requires_grad=True) * 2
+    add_metrics(sums, {}, logits, torch.tensor([0, 1]), {"seen": value})
+    assert not sums["seen"].requires_grad

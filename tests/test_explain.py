@@ -122,6 +122,7 @@ def test_the_command_trains_this_run(folder, capsys):
         "--spec": str(Store().planned(run)),
         "--out": str(Store().run(run)),
         "--work": str(Store().work(run)),
+        "--device": "cuda",  # as the record says: "a device"
     }
     rule = (ROOT / "workflow/rules/train.smk").read_text()
     assert all(f"{option} {{params." in rule for option in options)

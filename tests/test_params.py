@@ -229,6 +229,19 @@ def test_scaling_a_method_without_distillation_loss_is_refused(refused):
     refused(with_rows(NONE={"DISTILLER.TYPE": "NONE", "GKD": {}}), "methods.NONE.GKD", "remove GKD")
 
 
+def test_a_sweep_makes_a_row_of_each_value_however_close(tmp_path):
+    content = one_row({"DISTILLER.TYPE": "NONE"}, sweep={"SOLVER.LR": [0.1000001, 0.1000002, 0.1]})
+    suite = load_suite("bad", write(tmp_path, content))
+    rows = {cell.row.partition("SOLVER.LR=")[2] for cell in suite.cells if cell.role == "student"}
+    assert rows == {"0.1000001", "0.1000002", "0.1"}
+
+
+def test_a_sweep_that_makes_the_name_of_another_row_is_refused(refused):
+    content = one_row({"DISTILLER.TYPE": "NONE"}, sweep={"KD.TEMPERATURE": [2]})
+    content["methods"] = {"A": {"DISTILLER.TYPE": "KD"}, "A KD.TEMPERATURE=2": {"DISTILLER.TYPE": "NONE"}}
+    refused(content, "sweep", "makes a second row A KD.TEMPERATURE=2; remove or rename")
+
+
 def test_sweep_over_a_key_that_no_row_reads_is_refused(refused):
     content = one_row({"DISTILLER.TYPE": "NONE"}, sweep={"KD.TEMPERATURE": [1, 2]})
     refused(content, "sweep.KD.TEMPERATURE", "is read by no row; remove it")

@@ -198,6 +198,9 @@ def main(arguments=None):
     options = vars(parser().parse_args(arguments))
     function = options.pop("function")
     try:
+        for name, value in options.items():
+            if value == "" or (isinstance(value, list) and "" in value):
+                raise UserError(f"{name}: is empty; perhaps a variable of the shell is not set")
         result = function(**options)
         sys.stdout.flush()
         return _tell(result) if isinstance(result, list) else result or 0
@@ -412,12 +415,14 @@ def report(suite, out, partial):
 
 def collect(suite, out):
     """Write the long-form metrics of all runs of a suite, and what each run took; all of them have to be evaluated."""
+    from distillbench.config.suite import require_suite
     from distillbench.files import write_atomically
     from distillbench.output import output
     from distillbench.reporting import collect
     from distillbench.reporting.index import index_path
     from distillbench.store import Store
 
+    require_suite(suite)
     store = Store()
     index = collect.read_index(index_path(suite))
     _warn(index, store)

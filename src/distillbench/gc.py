@@ -193,8 +193,9 @@ def _git(root, *arguments):
     except FileNotFoundError:
         raise UserError("git is not installed, but this is a git repository: its references are not known") from None
     except subprocess.CalledProcessError as error:
-        reason = error.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {error.returncode}"]
-        raise UserError(f"git {arguments[0]} failed ({reason[-1]})") from None
+        said = error.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {error.returncode}"]
+        reason = next((line for line in said if line.startswith(("fatal:", "error:"))), said[-1]).strip()
+        raise UserError(f"git {arguments[0]} failed ({reason})") from None
 
 
 # Pins and places

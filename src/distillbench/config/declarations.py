@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distillbench.config.keys import Key
+from distillbench.config.keys import UNSET, Key
 from distillbench.errors import UserError
 
 NAME = r"[A-Za-z][A-Za-z0-9_]*"
@@ -167,8 +167,12 @@ def _keys(keys, values):
             )
         try:
             declared.check(declared.default, f"key {key}: the default")
+            if declared.gkd != UNSET:
+                declared.check(declared.gkd, f"key {key}: the default of the GKD repository")
         except UserError as error:
             return str(error)
+        except TypeError:  # of a bound that is no number, choices that are no texts
+            return f"key {key}: minimum, above and maximum must be numbers, choices a tuple of texts"
     return None
 
 

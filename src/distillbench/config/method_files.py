@@ -20,7 +20,8 @@ def use(files, root=".", where="method file"):
     for file in files:
         declared = read(file, root, where)
         name = declared["name"]
-        if name in {*components.packaged_methods(), *found, *_reserved()}:
+        taken = {other.lower() for other in (*components.packaged_methods(), *found, *_reserved())}
+        if name.lower() in taken:  # the directory of its runs is lower case
             raise UserError(f"{where}: {file}: the name {name} is taken; choose another `name`")
         found[name] = declared
     if found != components.own_methods:

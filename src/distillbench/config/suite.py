@@ -116,12 +116,18 @@ def suite_names(root="."):
 
 def load_suite(name, root="."):
     """Read and expand params/NAME.yaml. Raises UserError, one line, for anything that is not right in it."""
-    path = Path(root) / "params" / f"{name}.yaml"
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)) or not path.exists():
-        if not path.parent.is_dir():
-            raise UserError("params/: no such folder here; run this in the project's directory")
+    require_suite(name, root)
+    source = f"params/{name}.yaml"
+    return _Reader(name, source, read_yaml(Path(root) / source), root).suite()
+
+
+def require_suite(name, root="."):
+    """Raise UserError unless there is a suite of this name."""
+    folder = Path(root) / "params"
+    if not folder.is_dir():
+        raise UserError("params/: no such folder here; run this in the project's directory")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)) or not (folder / f"{name}.yaml").exists():
         raise UserError(f"suite={name}: {one_of(name, suite_names(root), 'suite')}; a suite is a file params/NAME.yaml")
-    return _Reader(name, f"params/{name}.yaml", read_yaml(path), root).suite()
 
 
 class _Reader:
@@ -312,6 +318,10 @@ class _Reader:
         for key in values:
             if not any(key in read_keys(written) for written, _ in rows.values()):
                 raise self.error(f"sweep.{key}", "is read by no row; remove it or add a row that reads it")
+        labels = [label for name in rows for label in variants[name]]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise self.error("sweep", f"makes a second row {label}; remove or rename the row of that name")
         return [
             (label, written, _same_variant(variants.get(rows[name][1], {}), setting, rows[name][1]))
             for name in rows
@@ -362,4 +372,6 @@ def _with_overlaps(cells, remedy):
 
 
 def _short(value):
-    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "").replace(",", ";")
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value).replace(" ", "").replace(",", ";")

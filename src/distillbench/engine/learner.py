@@ -126,9 +126,14 @@ def check_returned(method, losses, observed, shapes):
     for name, loss in losses.items():
         if not isinstance(name, str) or not isinstance(loss, torch.Tensor) or loss.shape != ():
             raise UserError(f"{method}: the loss {name!r} must be a 0-d tensor with a text for its name")
+        if not loss.is_floating_point():
+            raise UserError(f"{method}: the loss {name!r} is of {loss.dtype}; it must be a real floating-point number")
+    if not any(loss.requires_grad for loss in losses.values()):
+        raise UserError(f"{method}: no loss depends on what is trained; leave out .detach() and torch.no_grad()")
     for name, value in observed.items():
         shape = tuple(getattr(value, "shape", ()))
-        if not (isinstance(name, str) and name and isinstance(value, (torch.Tensor, int, float)) and len(shape) < 2):
+        number = isinstance(value, (int, float)) or (isinstance(value, torch.Tensor) and not value.is_complex())
+        if not (isinstance(name, str) and name and number and len(shape) < 2):
             raise UserError(f"{method}: the observation {name!r} must be a 1-d or 0-d tensor with a text for its name")
         if shapes.setdefault(name, shape) != shape:
             here, earlier = (f"{s[0]} entries" if s else "one number" for s in (shape, shapes[name]))

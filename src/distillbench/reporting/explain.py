@@ -78,12 +78,14 @@ def _run(cell, entry, store):
         f"{c} {side[cell.seed]:.2f}" for c, side in (("last", entry.last), ("best", entry.best)) if cell.seed in side
     ]
     spec, out, work = store.planned(run), store.run(run), store.work(run)
-    train = command("train", options=["--spec", spec, "--out", out, "--work", work])
+    record = store.record(run)
+    device = "cuda" if record and not record["device"].endswith("CPU") else "cpu"  # as the run was made, or the demo is
+    train = command("train", options=["--spec", spec, "--out", out, "--work", work, "--device", device])
     files = [("run", out), ("spec", spec), ("log", store.results / "logs/train" / f"{run}.log")]
     files += [("predictions", evaluation_directory(out, c) / "predictions.npz") for c in CHECKPOINTS]
     facts = [("teacher", f"{teacher} ({cell.specification['teacher']['checkpoint']})")] if teacher else []
     facts += [(what, f"{path}{'' if path.exists() else '  (not here)'}") for what, path in files]
-    facts += [("train", train), *_provenance(store.record(run))]
+    facts += [("train", train), *_provenance(record)]
     if older := store.older(run):
         facts.append(("older code", older))
     if warning := store.other_realisation(run) if state in ("done", "stale", "trained") else None:

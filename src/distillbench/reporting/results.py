@@ -8,6 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from distillbench.command_lines import workflow
+from distillbench.config.suite import require_suite
 from distillbench.errors import UserError
 from distillbench.planning import plan_suite
 from distillbench.reporting import collect
@@ -64,6 +65,7 @@ def read_results(suite, partial=False, root="."):
         store, index = LookingStore(root, planned.runs), collect.read_index(io.StringIO(index_text(planned)))
         metrics, costs = collect.collect(index, store)
         return Results(suite, store, index, metrics, costs, collect.failures(index, store, metrics))
+    require_suite(suite, root)
     store, path = Store(root), index_path(suite, root)
     for file in (path, *collect.files(path.parent)):
         if not file.exists():

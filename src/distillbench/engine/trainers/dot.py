@@ -45,7 +45,7 @@ class Trainer:
 
     def update(self, losses):
         """One step. losses: 0-d tensors by name, "ce" the task's, all others the distillation's."""
-        task = self.gradients([losses[TASK]])
+        task = self.gradients([loss for name, loss in losses.items() if name == TASK])
         distillation = self.gradients([loss for name, loss in losses.items() if name != TASK])
         late = [g is None and u is not None for g, u in zip(task, self.buffers["distillation"])]
         self.descend("task", task, distillation, [True] * len(task))
