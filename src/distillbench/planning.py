@@ -20,7 +20,7 @@ def plan_suite(name, only=None, root=".", write=True):
         sources = suite.sources()
         for run, specification in suite.runs.items():
             path = store.planned(run)
-            if not path.exists() or _method_file(path) != sources[run]["method_file"]:
+            if _method_file(path) != sources[run]["method_file"]:
                 write_atomically(path, to_json({**specification.as_file(), "source": sources[run]}))
         write_index(suite, index_path(name, root))
         for run in suite.runs:
@@ -42,7 +42,7 @@ def plan_where_possible(name, only=None, root="."):
 def _method_file(path):
     """Where a planned run's own method was: the same source may have moved since, which makes no other run.
 
-    Of a damaged file it is the file's own path, which no method has.
+    Of a file that is missing or damaged it is the file's own path, which no method has.
     """
     try:
         return (read_json(path)["source"] or {}).get("method_file")
