@@ -328,7 +328,8 @@ def test_what_make_starts_has_a_home_and_a_name(home, kept, tmp_path):
     python.write_text('#!/bin/sh\necho "$HOME $LOGNAME"\n')
     python.chmod(0o755)
     shutil.copy(ROOT / "Makefile", tmp_path)
-    bare = ("env", "-u", "LOGNAME", f"HOME={home}", "make", "test", "VENV=env", "PYTHON=true", "JOBS=1")
+    bare = ("env", "-u", "LOGNAME", "-u", "MAKELEVEL", "-u", "MAKEFLAGS", f"HOME={home}")  # as if not below make
+    bare += ("make", "test", "VENV=env", "PYTHON=true", "JOBS=1")
     done = subprocess.run(bare, cwd=tmp_path, capture_output=True, text=True, check=True)
     found, name = done.stdout.splitlines()[-1].split(" ")
     assert found == (home if kept else f"{tmp_path}/.home") and name
