@@ -202,6 +202,9 @@ COMMON = {
 WHOLE = Field(_must(lambda value, _: _whole(value), "a positive integer"))
 COLOUR = Field(_must(_is_colour, "three numbers, a channel each"))
 
+ONE_OF_ITS_KEYS = Field(
+    _must(lambda value, values: value in (None, *values["keys"]), "the name of one of its keys"), None
+)
 METHOD = Kind(
     "method",
     True,
@@ -210,9 +213,7 @@ METHOD = Kind(
         "keys": Field(_keys, {}),
         "needs": Field(_must(lambda value, _: value in NEEDS, f"one of {', '.join(map(str, NEEDS))}"), ()),
         "views": Field(WHOLE.problem, 1),
-        "temperature": Field(
-            _must(lambda value, values: value in (None, *values["keys"]), "the name of one of its keys"), None
-        ),
+        "temperature": ONE_OF_ITS_KEYS,
     },
 )
 # two_losses: whether it needs a distillation loss; margin: the key that the momentum has to leave room for;
@@ -238,9 +239,7 @@ TRAINER = Kind(
             _must(lambda value, _: value is None or _whole(value), "a positive integer"), None
         ),
         "two_losses": Field(_must(lambda value, _: type(value) is bool, "True or False"), False),
-        "margin": Field(
-            _must(lambda value, values: value in (None, *values["keys"]), "the name of one of its keys"), None
-        ),
+        "margin": ONE_OF_ITS_KEYS,
     },
 )
 DATASET = Kind(
