@@ -38,7 +38,7 @@ from distillbench.gradient_scaling import GradientScaling
 from distillbench.methods.base import LogitMethod, Output
 from distillbench.methods.none import Vanilla
 from distillbench.models import build_network, network_cost
-from distillbench.store import RUN_FILES
+from distillbench.store import RUN_FILES, bring
 
 TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
 ROOT = Path(__file__).resolve().parents[1]
@@ -770,7 +770,7 @@ def test_a_run_that_is_brought_to_its_place_has_its_record_last(tmp_path, monkey
         patch.setattr("distillbench.store.move", move)
         finish(work, out, lambda folder: [write_atomically(folder / name, "new") for name in RUN_FILES])
     assert (out / "record.json").read_text() == ("new" if stopped == 5 else "old")
-    assert finish(work, out) == (stopped < 5)
+    assert bring(work, out) == (stopped < 5)
     assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(RUN_FILES, "new")
     assert not list(work.iterdir())
 

@@ -731,6 +731,10 @@ def in_base(**keys):
     [
         (changed(base=in_base(KD__TEMPERATURE=2), methods=NONE_ALONE), ["base.KD.TEMPERATURE: is read by no run"]),
         (changed(base=in_base(KD={}), methods=NONE_ALONE), ["base.KD: is empty and read by no run"]),
+        (
+            changed(base=in_base(KD__TEMPERATURE=2), methods={"KD": {"DISTILLER.TYPE": "KD", "KD.TEMPERATURE": 3}}),
+            ["base.KD.TEMPERATURE: every run that reads it has another value above it; remove it"],
+        ),
         (changed(base=in_base(SOLVER__DOT__DELTA=0.1), methods=KD_ALONE), ["base.SOLVER.DOT.DELTA: is read by no run"]),
         (changed(base=in_base(GradientKD={"WARMUP": 2})), ["base.GradientKD.WARMUP: is read by no run"]),
         (
@@ -766,9 +770,16 @@ def test_plan_notes_what_no_run_reads(tmp_path, monkeypatch, capsys, content, ex
     "content",
     [
         DEMO,
-        changed(base=in_base(KD__TEMPERATURE=2, DKD={"T": 3}, GKD={"K": 1}, SOLVER__DOT__DELTA=0.05)),
+        changed(
+            base=in_base(KD__TEMPERATURE=2, DKD={"T": 3}, GKD={"K": 1}, SOLVER__DOT__DELTA=0.05),
+            methods={
+                "own": {"DISTILLER.TYPE": "KD", "KD.TEMPERATURE": 3},
+                "KD": {"DISTILLER.TYPE": "KD", "GKD": {}},
+                "DKD": {"DISTILLER.TYPE": "DKD", "SOLVER.TRAINER": "dot"},
+            },
+        ),
         changed(base=in_base(KD={})),
-        changed(pairs=[PAIR, {**PAIR, "student": "resnet20", "KD": {"WARMUP": 3}, "SOLVER.LR": 0.1}]),
+        changed(pairs=[PAIR, {**PAIR, "student": "resnet20", "KD": {"WARMUP": 3}, "SOLVER.LR": 0.1}], methods=KD_ALONE),
         changed(teachers={"checkpoint": "best", "SOLVER.LR": 0.2}),
         changed(methods={"KD": {"DISTILLER.TYPE": "KD", "KD": {}, "GKD": {}}}),
         changed(base=in_base(SOLVER__DOT__DELTA=0.05), methods=KD_ALONE, sweep={"SOLVER.TRAINER": ["base", "dot"]}),

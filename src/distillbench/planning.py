@@ -5,7 +5,7 @@ from distillbench.config.suite import load_suite
 from distillbench.errors import UserError
 from distillbench.files import read_json, to_json, write_atomically
 from distillbench.reporting.index import index_path, write_index
-from distillbench.store import FINISHED, Store, bring, discard
+from distillbench.store import FINISHED, Store, bring
 
 
 def plan_suite(name, only=None, root=".", write=True):
@@ -27,7 +27,6 @@ def plan_suite(name, only=None, root=".", write=True):
             if (store.work(run) / FINISHED).exists() and not store.running(run):
                 with claim(store.work(run), report=str):
                     bring(store.work(run), store.run(run))
-                    discard(store.work(run))
     return suite if only is None else suite.only(only)
 
 

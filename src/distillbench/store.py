@@ -393,7 +393,7 @@ def _without_code(value):
 def bring(work, out):
     """Move the files of a finished run from its work directory to its place, the record last; whether there were any.
 
-    Killed in between, the run is of two realisations until the next call.
+    What else is in flight of the run goes. Killed in between, the run is of two realisations until the next call.
     """
     complete = Path(work) / FINISHED
     if not complete.exists():
@@ -401,7 +401,7 @@ def bring(work, out):
     for name in sorted(RUN_FILES, key=lambda name: name == "record.json"):
         if (complete / name).exists():
             move(complete / name, Path(out) / name)
-    complete.rmdir()
+    discard(work)
     return True
 
 

@@ -83,6 +83,11 @@ wildcard_constraints:
     suite="(?!)" if ONLY else re.escape(SUITE),
 
 
+def specified(run):
+    """The specification of a run; of one that was planned before params/ was edited, as it was written down then."""
+    return PLAN.runs.get(run) or STORE.specification(run)
+
+
 def evaluation(run, name):
     """The files NAME of a run's evaluations, one a checkpoint."""
     return [str(evaluation_directory(STORE.run(run), c) / name) for c in CHECKPOINTS]
@@ -180,7 +185,7 @@ def training_input(wildcards):
     run = wildcards.run
     if finished(STORE.run(run)) and not again(run):
         return []
-    specification = STORE.specification(run)
+    specification = specified(run)
     files = [STORE.planned(run), f"results/data/{specification['dataset']['name']}.npz"]
     if specification.teacher_id:
         teacher = STORE.run(specification.teacher_id)
@@ -201,7 +206,7 @@ def prediction_input(wildcards):
 
 def metrics_input(wildcards):
     """The predictions, the teacher's too, and the code of the metrics; nothing where only the metrics were pulled."""
-    run, teacher = wildcards.run, STORE.specification(wildcards.run).teacher_id
+    run, teacher = wildcards.run, specified(wildcards.run).teacher_id
     runs = [run, teacher] if teacher else [run]
     predictions = [path for each in runs for path in evaluation(each, "predictions.npz")]
     here = present(evaluation(run, "metrics.json"))
@@ -241,7 +246,7 @@ def seed_major(wildcards):
 
 
 def run_threads(wildcards):
-    return STORE.specification(wildcards.run)["threads"]
+    return specified(wildcards.run)["threads"]
 
 
 def run_device(wildcards, resources):

@@ -160,16 +160,19 @@ class _Reader:
     def suite(self):
         base, teachers = self.flat("base", self.content.get("base", {}), below_rows=True), self.teachers()
         dataset, seeds, pairs, rows = self.dataset(), self.seeds(teachers["matched"]), self.pairs(), self.rows()
-        cells, read = {}, {}  # read: {place: (`Written`, the keys that runs read there)}
+        cells, places = {}, {}  # places: {where: (`Written`, keys that runs read, those that they take from there)}
 
         def add(pair, row, role, control, seed, network, layers, written, teacher=None):
             """Resolve a run and put it into its cell; returns its specification."""
             facts = {"DATASET.TYPE": dataset, "DISTILLER.TEACHER": pair["teacher"], "DISTILLER.STUDENT": network}
             resolved = resolve((base, *layers, Written(facts, frozenset(), written.where)), written)
             specification = build_specification(resolved.config, scaled=resolved.scaled, teacher=teacher, seed=seed)
-            for written_there in (base, *layers, written):
-                keys = read.setdefault(written_there.where, (written_there, set()))[1]
-                keys.update(read_keys(written, (base, *layers)))
+            keys, above = set(read_keys(written, (base, *layers))), set()
+            for there in (written, *reversed(layers), base):  # the highest place decides a key's value
+                _, read, taken = places.setdefault(there.where, (there, set(), set()))
+                read.update(keys)
+                taken.update(keys - above)
+                above.update(there.values)
             place = (pair["name"], pair["teacher"], pair["student"], seed)
             notes = list(resolved.notes)
             if (resolved.scaled or resolved.config.SOLVER.TRAINER != "base") and role == "distilled" and not control:
@@ -189,7 +192,7 @@ class _Reader:
         ordered = sorted(cells.values(), key=lambda cell: cell.role != "teacher")  # stable: seed-major among students
         remedy = "choose other seeds" if teachers["matched"] else "write teacher_seed: matched or another teachers.seed"
         ordered = tuple(_with_overlaps(ordered, remedy))
-        notes = {note for written, keys in read.values() for note in _unread(written, keys)}
+        notes = {note for place in places.values() for note in _without_effect(*place)}
         notes.update(self.unused([written for _, written, _ in rows]))
         return Suite(self.name, self.source, ordered, tuple(sorted(notes)))
 
@@ -339,9 +342,15 @@ class _Reader:
         return result
 
 
-def _unread(written, keys):
-    """Yield a line for each key and node in one place that no run reads: `keys` are what runs read there."""
-    for key in written.values.keys() - keys:
+def _without_effect(written, read, taken):
+    """Yield a line for each key and node in one place that decides nothing.
+
+    read: the keys that runs read; taken: those whose value they take from this place, if it has one.
+    """
+    for key in written.values.keys() - taken:
+        if key in read:
+            yield f"{written.where}.{key}: every run that reads it has another value above it; remove it"
+            continue
         remedy = SWITCHED if key.startswith(f"{SWITCH}.") else "remove it or add a row that reads it"
         yield f"{written.where}.{key}: is read by no run; {remedy}"
     for node in written.nodes:
@@ -349,7 +358,7 @@ def _unread(written, keys):
             continue
         if node == SWITCH and "DISTILLER.TYPE" not in written.values:  # not a row
             yield f"{written.where}.{node}: scales nothing here; {SWITCHED}"
-        elif not any(key.startswith(f"{node}.") for key in keys):
+        elif not any(key.startswith(f"{node}.") for key in read):
             yield f"{written.where}.{node}: is empty and read by no run; remove it"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from distillbench.engine.weights import load_tensors, save_tensors
 from distillbench.errors import RunFailed, UserError
 from distillbench.files import read_json, to_json, write_atomically
-from distillbench.store import FINISHED, PROGRESS, STATE, bring, discard
+from distillbench.store import FINISHED, PROGRESS, STATE, bring
 
 
 @dataclass
@@ -89,24 +89,14 @@ class Flight:
         write_atomically(self.work / PROGRESS, to_json(content))
 
 
-def finish(work, out, write=None):
-    """Bring the files of a finished run to their place, the record last; killed in between, the next call goes on.
-
-    write: called with a folder beside, which it fills; None: if an earlier call was killed. Returns whether there was
-    anything to bring. The files of an earlier realisation stay until then.
-    """
-    work, out = Path(work), Path(out)
-    complete = work / FINISHED
-    if write:
-        aside = work / f".{FINISHED}"
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(complete, ignore_errors=True)
-        write(aside)
-        os.rename(aside, complete)
-    if not bring(work, out):
-        return False
-    discard(work)
-    return True
+def finish(work, out, write):
+    """Have `write` fill a folder with the files of a finished run, and bring them to their place once it is whole."""
+    complete = Path(work) / FINISHED
+    aside = complete.with_name(f".{FINISHED}")
+    shutil.rmtree(aside, ignore_errors=True)
+    write(aside)
+    os.rename(aside, complete)
+    bring(work, out)
 
 
 def _differing(stated, here):

@@ -14,7 +14,7 @@ from distillbench.engine.learner import DTYPES, Learner, averages, evaluate
 from distillbench.engine.record import Stopwatch, write_run
 from distillbench.engine.weights import load_teacher
 from distillbench.errors import RunFailed, UserError
-from distillbench.store import discard, finished
+from distillbench.store import bring, discard, finished
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -46,7 +46,9 @@ def train(
     require_trainable(specification)
     require_images(specification, images)
     with claim(work, report=report):
-        if finish(work, out) or (finished(out) and not again):
+        if bring(work, out):  # of an attempt that was killed while it did that
+            return
+        if finished(out) and not again:
             return discard(work)
         device = prepare_device(specification, device)
         training, test = put_images(specification, images, device)
