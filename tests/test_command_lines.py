@@ -131,3 +131,9 @@ def test_a_suite_that_is_none_is_named_by_every_command(tmp_path, monkeypatch, c
     assert main([command, name, *options]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"distillbench: suite={name}: unknown suite") and not (tmp_path / "X").exists()
+
+
+@pytest.mark.parametrize("text", ["KD'", "'KD", '"KD', "'", "it's 'so'"])
+def test_a_quote_that_is_part_of_a_text_stays(text):
+    entry = f"only={text}"
+    assert config_texts({"only": "whatever YAML reads"}, [entry]) == {"only": text}

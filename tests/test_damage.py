@@ -3,8 +3,11 @@
 import csv
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
+from project import WITHOUT_POWER
 from stores import SUITE, files, finish_all, new_project, runs
 
 from distillbench import data
@@ -30,6 +33,38 @@ def project(tmp_path, monkeypatch):
         path.write_text("epoch,lr,test_top1,test_loss_ce\n1,0.1,50,0.5\n2,0.1,60,0.4\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+UNREADABLE = {"record.json": ["status", "small"], "predictions.npz": ["plan", "small"], "spec.json": ["ls"]}
+UNREADABLE |= {"metrics.json": ["tables", "small"], "folder": ["status", "small"], "its folder": ["ls"]}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_may_not_be_read_stops_no_other_and_is_not_called_damaged(project, name):
+    run = runs(project)["NONE/s1"]
+    path = next(p for p in Store().run(run).rglob(name if "." in name else "spec.json") if "best" not in str(p))
+    path = path if "." in name else path.parents[1]
+    path.chmod(0)
+    command = (sys.executable, "-m", "distillbench", *UNREADABLE[name])
+    result = subprocess.run([*WITHOUT_POWER, *command], capture_output=True, text=True)
+    path.chmod(0o700)
+    assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
+    assert "ermission denied" in result.stderr and "remove" not in result.stderr, result.stderr
+    assert all(line.startswith("distillbench: ") for line in result.stderr.splitlines())
+    assert any(others in result.stdout for others in ("4 done", "3 done", "4 of 5 runs", "kd/s1")), result.stdout
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, "1" * 5_000, '{"run": ' + "9" * 5_000 + "}"], ids=["deep", "long", "in"]
+)
+@pytest.mark.parametrize("name", ["record.json", "metrics.json", "spec.json"])
+def test_json_that_python_cannot_hold_is_a_damaged_file_like_others(project, capsys, name, content):
+    path = next(p for p in Store().run(runs(project)["NONE/s1"]).rglob(name))
+    path.write_text(content)
+    capsys.readouterr()
+    for command in (["ls"], ["status", "small"], ["tables", "small"]):
+        assert main(command) == 2
+        assert str(path) in capsys.readouterr().err
 
 
 def one_line(capsys, *parts):

@@ -45,6 +45,25 @@ def test_tables_of_the_documentation_are_what_the_suites_make(page, suite, write
     assert shape(found[1]) == shape(expected)
 
 
+def test_the_demo_on_two_kinds_of_arithmetic_begins_with_the_demo_of_the_table():
+    text = (ROOT / "docs/demo.md").read_text()
+    table = {row[0]: row[-1] for row in rows_of(block("demo").findall(text)[0][1])}
+    compared = {
+        row[0]: row[1] for row in rows_of(text.partition("## Two kinds of arithmetic")[2].partition("\n## ")[0])
+    }
+    differences = {label: value for label, value in compared.items() if " - " in label}
+    assert len(differences) == 6
+    for label, value in differences.items():
+        row, _, control = label.partition(" - ")
+        assert table[row] == f"{value} vs {control}"
+
+
+def rows_of(text):
+    return [
+        [cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+
+
 def test_the_readme_shows_both_commands_a_figure_and_a_table_of_100_columns_first():
     readme = (ROOT / "README.md").read_text()
     first = readme.partition("\n## ")[0]

@@ -120,6 +120,15 @@ def test_a_user_without_name_and_home_gets_both(project, nobody):
     assert getpass.getuser() == str(os.getuid()) and Path.home().is_dir()
 
 
+@pytest.mark.parametrize("value", ["", "yesterday", "-1"])
+def test_a_source_date_that_is_none_is_not_handed_on(project, monkeypatch, value):
+    """Libraries read it when they are imported, and fail."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", value)
+    assert main(["plan", "small"]) == 0 and "SOURCE_DATE_EPOCH" not in os.environ
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    assert main(["plan", "small"]) == 0 and os.environ["SOURCE_DATE_EPOCH"] == "1700000000"
+
+
 def test_a_user_with_name_and_home_keeps_them(project, monkeypatch):
     monkeypatch.setenv("USER", "someone")
     before = dict(os.environ)

@@ -98,6 +98,27 @@ def test_what_this_code_does_not_do_is_refused_in_one_line(whole, path, value):
     assert error.type is not UserError or "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("path", ["views", "method", "trainer", "schedule", "batch", "gradient_scaling"])
+@pytest.mark.parametrize("value", [3, [1], "text", True], ids=str)
+def test_a_section_of_another_type_is_named(whole, path, value):
+    for place in (path, *([f"{path}.parameters"] if "parameters" in whole[path] else [])):
+        data = copy.deepcopy(whole)
+        (data[path] if place != path else data)[place.rpartition(".")[2]] = value
+        with pytest.raises((UserError, TypeError)) as error:  # of an id that cannot even be built
+            specification = Specification(data)
+            specification.id  # noqa: B018
+            require_trainable(specification)
+        assert error.type is TypeError or f": {place}: {value!r}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "path", ["batch.size", "threads", "schedule.EPOCHS", "schedule.LR", "method.parameters.WARMUP"]
+)
+def test_a_number_beyond_what_can_be_computed_with_is_named(whole, path):
+    with pytest.raises(UserError, match="out of range"):
+        require_trainable(changed(whole, path, 1e39))
+
+
 def test_other_versions_and_digests_are_refused(whole):
     for path in leaves(whole):
         if path.endswith(("version", "sha256")):
@@ -188,8 +209,12 @@ def test_predicting_does_not_ask_how_the_weights_were_made(whole):
         (lambda content: content.update(id="digits/resnet8/none/s0-000000000000"), "id"),
         (lambda content: content["specification"].update(replicate=1), "digest"),
         (lambda content: content["specification"].update(schema=2), "schema"),
+        *((lambda content, value=value: content.update(source=value), "source: ") for value in (3, True, 1.5, [], "a")),
+        (lambda content: content["source"].update(method_file=3), "source.method_file"),
+        (lambda content: content["source"].update(method_file=[None]), "source.method_file"),
+        (lambda content: content["source"].update(row=["KD"]), "source.row"),
+        (lambda content: content["source"].update(notes="a note"), "source.notes"),
     ],
-    ids=["key", "source", "id", "value", "schema"],
 )
 def test_a_file_with_more_than_a_specification_is_refused(specify, tmp_path, monkeypatch, capsys, edit, says):
     monkeypatch.chdir(tmp_path)

@@ -336,3 +336,23 @@ def test_a_run_is_not_trained_over_another_or_over_files_of_others(project, caps
         assert main(["train", "--spec", f"results/specs/{one}.json", "--out", folder]) == 2
         one_line(capsys, folder, one)
     assert files("out") == before and not Path("out/run.work").exists()
+
+
+@pytest.mark.parametrize("name", ["results/runs", "results/runs/digits", "results/data/new", "linked/x"])
+def test_no_output_goes_between_runs_and_what_they_are_made_from(project, out, capsys, name):
+    Path("linked").symlink_to("results/specs")
+    assert main(["tables", "small", "--partial", "--out", name]) == 2
+    one_line(capsys, name, "choose another --out")
+    assert not list(Path("results").rglob("main.md"))
+
+
+def test_a_link_to_nothing_is_no_folder(project, out, capsys):
+    Path("link").symlink_to("nowhere")
+    assert main(["tables", "small", "--partial", "--out", "link"]) == 2
+    one_line(capsys, "link: is no folder", "choose another --out")
+
+
+def test_nobody_is_told_to_remove_a_file_that_is_not_the_datasets(project, capsys):
+    for path in ("params/small.yaml", "."):
+        assert main(["data", "digits", "--out", path]) == 2
+        one_line(capsys, path, "choose another --out")

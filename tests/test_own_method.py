@@ -212,6 +212,7 @@ def with_method(own, function):
     edited(own, "    def distillation_loss", f"    def {function}\n\n    def distillation_loss")
 
 
+LOSSES = "losses(self, student, teacher, batch, schedule):\n        return {}"
 OBSERVATIONS = "observations(self, student, teacher, batch, losses):\n        return {}"
 
 
@@ -222,10 +223,13 @@ OBSERVATIONS = "observations(self, student, teacher, batch, losses):\n        re
         (OBSERVATIONS.format('{"loss": losses["ce"]}'), "SoftKD: an observation is called loss"),
         (OBSERVATIONS.format('{"each": batch.target.double()}'), "SoftKD: the observation each has"),
         (OBSERVATIONS.format('{"wide": batch.target[:, None]}'), "SoftKD: the observation 'wide' must be"),
+        (OBSERVATIONS.format('{"a\\nb": losses["ce"]}'), "SoftKD: the observation 'a\\nb' must be"),
+        (LOSSES.format('{"": student.logits.mean()}'), "SoftKD: the loss '' must be"),
+        (LOSSES.format('{"a\\tb": student.logits.mean()}'), "SoftKD: the loss 'a\\tb' must be"),
         ('schedule(self, epoch):\n        return {"warmup": 1.0, "late": 1.0} if epoch > 50 else {"warmup": 1.0}',
          "SoftKD: schedule(1000000) gives warmup, late"),
     ],
-    ids=["of the losses", "the sum's", "of each sample", "two dimensions", "schedule"],
+    ids=["of the losses", "the sum's", "of each sample", "two dimensions", "line break", "no name", "tab", "schedule"],
 )  # fmt: skip
 def test_the_contract_notices_numbers_that_history_could_not_hold(own, function, says):
     with_method(own, function)

@@ -14,7 +14,7 @@ from distillbench.config import components
 from distillbench.config.schema import all_keys
 from distillbench.config.suite import load_suite
 from distillbench.config.yaml_file import read_yaml
-from distillbench.errors import UserError
+from distillbench.errors import UserError, one_line
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = yaml.safe_load((ROOT / "params" / "demo.yaml").read_text(encoding="utf-8"))
@@ -70,8 +70,10 @@ def refused(tmp_path, monkeypatch, capsys):
     def check(content, *parts):
         monkeypatch.chdir(write(tmp_path, content))
         code = main(["plan", "bad"])
-        check_line(code, *capsys.readouterr(), *parts)
+        out, err = capsys.readouterr()
+        check_line(code, out, err, *parts)
         assert not (tmp_path / "results").exists()
+        return err
 
     return check
 
@@ -824,3 +826,23 @@ def test_defaults_are_the_published_ones():
     assert {name: keys[name].default_in("gkd") for name in mdistiller} == mdistiller | gkd
     methods = {name for name in keys if name.partition(".")[0] in {*components.methods(), "GKD"}}
     assert methods | {"SOLVER.DOT.DELTA"} <= mdistiller.keys()  # a new one has its published value here
+
+
+@pytest.mark.parametrize(
+    "value", [2**53, 10**20, "99999999999999999999", 10**400, -(10**20)], ids=["2**53", "20", "text", "400", "-"]
+)
+@pytest.mark.parametrize("key", ["EPOCHS", "BATCH_SIZE", "LR_DECAY_STAGES", "THREADS"])
+def test_a_number_that_no_specification_holds_exactly_is_refused(refused, key, value):
+    value = [value] if key == "LR_DECAY_STAGES" else value
+    line = refused(changed(base={"SOLVER": {key: value}}), f"base.SOLVER.{key}", "")
+    assert "out of range" in line and len(line) < 250
+
+
+@pytest.mark.parametrize("key, value", [("LR", 1e39), ("WEIGHT_DECAY", 1e300), ("THREADS", 3_000_000_000)])
+def test_a_number_that_cannot_be_computed_with_is_refused(refused, key, value):
+    refused(changed(base={"SOLVER": {key: value}}), f"base.SOLVER.{key}", "out of range")
+
+
+def test_an_error_is_one_line_whatever_is_in_it():
+    assert one_line(UserError("a\nb\x07" + "c" * 10_000)).startswith("a\\nb\\x07ccc")
+    assert len(one_line(UserError("c" * 10_000))) <= 2000

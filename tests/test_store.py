@@ -104,6 +104,21 @@ def test_a_run_is_done_with_both_evaluations_trained_without_and_missing_before(
     assert store.state(run) == ("failed", "loss is nan")
 
 
+def test_a_run_is_trained_again_only_for_what_needs_its_weights(store, runs):
+    """`plan` and `status` say of it what the workflow does."""
+    run, places = runs["KD/s1"], [evaluation_directory(store.run(runs["KD/s1"]), c) for c in CHECKPOINTS]
+    (store.run(run) / "model.best.pt").unlink()
+    assert store.state(run) == ("done", "") and not store.untrained(runs.values())
+    for place in places:
+        (place / "metrics.json").unlink()
+    assert store.state(run) == ("trained", "not evaluated") and not store.untrained(runs.values())
+    (places[0] / "predictions.npz").unlink()
+    state, detail = store.state(run)
+    assert (state, store.untrained(runs.values())) == ("in part", {run}) and "has no model.best.pt" in detail
+    (store.run(run) / "model.best.pt").touch()
+    assert store.state(run) == ("trained", "not evaluated") and not store.untrained(runs.values())
+
+
 # What is derived from what
 
 

@@ -277,6 +277,19 @@ def test_the_workflow_leaves_what_is_not_its_own_in_its_folders(project):
     assert "tabular" in (project.path / "reports/small/paper/main.tex").read_text()
 
 
+def test_the_workflow_deletes_nothing_behind_a_link(project, tmp_path):
+    """Where Snakemake removes the outputs of a job before it runs."""
+    mine = tmp_path / "article"
+    mine.mkdir()
+    (mine / "main.tex").write_text("mine")
+    for folder in ("paper", "tables"):
+        shutil.rmtree(project.path / "reports/small" / folder)
+        (project.path / "reports/small" / folder).symlink_to(mine)
+        (mine / "main.md").write_text("mine")
+        assert project.snakemake("--config", "suite=small").returncode == 1
+        assert [(mine / name).read_text() for name in ("main.tex", "main.md")] == ["mine", "mine"], folder
+
+
 def test_only_trains_a_part_with_the_teacher_that_it_needs(fresh):
     planned = fresh.plan("suite=small", "only=KD/*/s1")
     assert names(fresh, planned["train"]) == {("Teacher", 0), ("KD", 1)}
@@ -462,6 +475,10 @@ def test_a_forced_training_follows_its_teachers(stored, monkeypatch):
     assert rules.prediction_input(of(runs["NONE/s0"])) and rules.again_option(of(runs["KD/s1"])) == "--again"
     one = functions(stored, monkeypatch, forced=[f"results/runs/{runs['KD/s0']}/history.csv"])
     assert [name for name, run in runs.items() if one.again(run)] == ["KD/s0"]
+    forced = rules.again_option(of(runs["KD/s1"])), os.environ["DISTILLBENCH_AGAIN"].split()
+    assert forced == ("--again", [runs["KD/s1"]])
+    rules.workflow.is_main_process = False  # a job elsewhere, in the environment that it was started in
+    assert [name for name, run in runs.items() if rules.again_option(of(run))] == ["KD/s1"]
     none = functions(stored, monkeypatch)
     assert not any(none.again(run) or none.again_option(of(run)) for run in runs.values())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distillbench import __version__
 from distillbench.environment import as_text, prepare
-from distillbench.errors import RunFailed, UserError
+from distillbench.errors import RunFailed, UserError, one_line
 
 EPILOG = """\
 a suite is a file params/SUITE.yaml; a run is named by its directory, its id or a unique beginning of either
@@ -205,16 +205,16 @@ def main(arguments=None):
         sys.stdout.flush()
         return _tell(result) if isinstance(result, list) else result or 0
     except UserError as error:
-        print(f"distillbench: {error}", file=sys.stderr)
+        print(f"distillbench: {one_line(error)}", file=sys.stderr)
         return 2
     except RunFailed as error:
-        print(f"distillbench: {error}", file=sys.stderr)
+        print(f"distillbench: {one_line(error)}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         _discard_output()
         return 0
     except OSError as error:  # a path that is a directory, or below a file; a full disk
-        print(f"distillbench: {error}", file=sys.stderr)
+        print(f"distillbench: {one_line(error)}", file=sys.stderr)
         _discard_output()
         return 2
     except KeyboardInterrupt:
@@ -230,7 +230,7 @@ def _discard_output():
 def _tell(problems):
     """Print the lines on what was damaged among things that were not; the exit code."""
     for line in dict.fromkeys(problems):
-        print(f"distillbench: {line}", file=sys.stderr)
+        print(f"distillbench: {one_line(line)}", file=sys.stderr)
     return 2 if problems else 0
 
 
@@ -238,7 +238,7 @@ def plan(suite, only):
     """Say which runs of a suite are done and which would be trained, and write their specifications."""
     from distillbench.loggers import require_imports
     from distillbench.planning import plan_where_possible
-    from distillbench.store import LookingStore, finished
+    from distillbench.store import LookingStore
 
     part, unwritten = plan_where_possible(suite, only)
     store = LookingStore(planned=part.runs)
@@ -250,14 +250,14 @@ def plan(suite, only):
     for run, names in rows.items():
         state, detail = states[run]
         print(f"{state:8} {run:{width}}  {', '.join(names)}{f'  ({detail})' if detail else ''}")
-    todo = sum(not finished(store.run(run)) and states[run][0] not in ("done", "stale", "trained") for run in states)
-    print(f"\n{len(rows)} runs, {len(rows) - todo} trained, {todo} to train")
+    todo = store.untrained(part.runs)
+    print(f"\n{len(rows)} runs, {len(rows) - len(todo)} trained, {len(todo)} to train")
     for note in dict.fromkeys([*part.notes, *(f"{cell.row}: {note}" for cell in part.cells for note in cell.notes)]):
         print(f"note: {note}")
     if unwritten:
         print(f"note: specifications are not written ({unwritten})")
     try:
-        require_imports(part.loggers(*store.untrained(part.runs)))
+        require_imports(part.loggers(*todo))
     except UserError as error:
         print(f"note: {error}")
     return store.told
@@ -492,7 +492,7 @@ def show(run):
     state, detail = store.state(run_id)
     if state == "in part":
         print(f"{state}: {detail}")
-    elif specification := store.attempt(run_id, lambda: store.specification(run_id)):
+    if store.specified(run_id) and (specification := store.attempt(run_id, lambda: store.specification(run_id))):
         print(to_json(specification.as_file()), end="")
     if older := store.older(run_id):
         print(f"older code: {older}")
@@ -625,5 +625,10 @@ def data(name, out):
     if name not in components.datasets():
         raise UserError(one_of(name, components.datasets(), "dataset"))
     if out and os.path.lexists(out) and os.path.abspath(out) != os.path.abspath(data_path(name)):
-        load(name, out)  # raises where something else is in the way
+        try:
+            load(name, out)
+        except UserError as error:
+            raise UserError(
+                f"{out}: is not the file of {name}; nothing is overwritten: choose another --out"
+            ) from error
     prepare(name, out or data_path(name))

@@ -32,7 +32,7 @@ def config_texts(config, entries):
     config: Snakemake's, in which `--config suite=007` is the number 7; entries: the KEY=VALUE of the command line as
     they were typed. Raises UserError for another key, or for a value in a config file that is not text.
     """
-    typed = {key: value.strip("'\"") for key, _, value in (entry.partition("=") for entry in entries)}
+    typed = {key: _unquoted(value) for key, _, value in (entry.partition("=") for entry in entries)}
     texts = {key: typed.get(key, value) for key, value in config.items()}
     for key, value in texts.items():
         if key not in ("suite", "only"):
@@ -40,6 +40,11 @@ def config_texts(config, entries):
         if not isinstance(value, str):
             raise UserError(f'{key}: {value!r} in a config file is not text; write {key}: "..." in quotes')
     return texts
+
+
+def _unquoted(text):
+    """Quotes that the shell left around a text are no part of it; one of its own, as in KD', is."""
+    return re.sub(r"""(?s)^(["'])(.*)\1$""", r"\2", text)
 
 
 def handed_on(entries):

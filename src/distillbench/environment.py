@@ -3,6 +3,7 @@
 import getpass
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 
@@ -11,6 +12,8 @@ def prepare():
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not a notebook's
             stream.reconfigure(errors="replace")
+    if not os.environ.get("SOURCE_DATE_EPOCH", "0").isdecimal():  # numpy and matplotlib read it, and fail
+        del os.environ["SOURCE_DATE_EPOCH"]
     name_user()
 
 
@@ -23,7 +26,7 @@ def name_user():
     try:
         Path.home()
     except RuntimeError:
-        os.environ["HOME"] = "/"
+        os.environ["HOME"] = tempfile.gettempdir()
 
 
 def as_text(argument):

@@ -12,6 +12,12 @@ class RunFailed(Exception):
     """A run that cannot be finished (a loss that is not finite, say): one line, exit code 1."""
 
 
+def one_line(error):
+    """The text of an error on one line, whatever names and values are in it; no more than a screen."""
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(error))
+    return text if len(text) <= 2000 else f"{text[:1900]} ... {text[-80:]}"
+
+
 def one_of(value, valid, what):
     """Text for an unknown name: the nearest valid one if there is one, else all of them."""
     import difflib

@@ -55,7 +55,9 @@ def read_json(path):
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers of thousands of digits
         raise UserError(f"{path}: not readable as JSON ({error}); restore or remove it") from None
 
 

@@ -11,6 +11,7 @@ from distillbench.files import read_json, sha256_of, to_json, write_atomically
 
 # {"schema": 1, "files": {name below the folder: {"by": command, "sha256": digest}}}
 SCHEMA = 1
+KEPT = ("runs", "specs", "work", "data", "logs", "written")  # in results/: of no command's --out
 RECORD = ".distillbench.json"  # of a user's folder, in it; those of the workflow's folders lie in results/written
 
 
@@ -22,22 +23,26 @@ def output(folder, by, workflow, partial=False):
     only partial files are made, so that the complete ones stay.
 
     Deleted is what an earlier call wrote, is unchanged and is not written now. Replaced is that too, and in the
-    workflow's folder whatever has the name of a file that is written. Raises UserError, and changes nothing, where
-    another file is in the way.
+    workflow's folder, but not behind a link, whatever has the name of a file that is written. Raises UserError, and
+    changes nothing, where another file is in the way.
     """
     with tempfile.TemporaryDirectory() as stage:
         yield Path(stage)
         paths = sorted(path for path in Path(stage).rglob("*") if path.is_file())
         contents = {path.relative_to(stage).as_posix(): path.read_bytes() for path in paths}
     folder, renewed = Path(folder), os.path.abspath(folder) == os.path.abspath(workflow)
-    if folder.exists() and not folder.is_dir():
+    if os.path.lexists(folder) and not folder.is_dir():
         raise UserError(f"{folder}: is no folder; choose another --out")
+    if any(Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(f"results/{name}")) for name in KEPT):
+        raise UserError(f"{folder}: is a folder of runs and what they are made from; choose another --out")
     record = Path("results/written", f"{by.replace(' ', '-')}.json") if renewed else folder / RECORD
     entries = read_record(record, renewed)
     mine = {name for name, entry in entries.items() if entry["by"] == by and digest(folder / name) == entry["sha256"]}
     for name, content in contents.items():
         require_place(folder, name)
-        allowed = name in mine or (renewed and not any(parent.is_symlink() for parent in between(folder, name)))
+        allowed = name in mine or (
+            renewed and not any(place.is_symlink() for place in (folder, *between(folder, name)))
+        )
         if not allowed and digest(folder / name) != hashlib.sha256(content).hexdigest():
             require_absent(folder / name, entries.get(name, {}).get("by", by), by)
     written, outdated = {}, {name for name in mine - contents.keys() if name.startswith("partial") or not partial}

@@ -106,6 +106,8 @@ def check_folder(folder):
         print(f"{outcome:8} {relative}" + (f" ({detail})" if outcome == "agrees" else f": {detail}"))
     for what, number in sorted(uncovered.items()):
         print(f"not covered yet: {what} ({number} file{'s' if number > 1 else ''})")
+    if not counts:
+        print(f"no vectors in {folder}: a case is NAME.json, with its arrays in NAME.npz")
     agree, bad = counts["agrees"], counts["DIFFERS"] + counts["UNREADABLE"]
     print(
         f"{agree} agree, {counts['DIFFERS']} differ, {counts['not covered yet']} not covered yet,"

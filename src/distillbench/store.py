@@ -1,5 +1,6 @@
 """Runs on disk: where everything of a run lies, how it stands, and how people name it."""
 
+import os
 import re
 import shutil
 from collections import defaultdict
@@ -119,7 +120,9 @@ class Store:
             return identity(path)
         except FileNotFoundError:
             return {}
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        except ValueError as error:
             raise UserError(f"{path}: {error}; remove the file and evaluate again") from None
 
     def stale(self, run_id):
@@ -154,7 +157,7 @@ class Store:
         return (teacher and self.predicted(teacher, specification["teacher"]["checkpoint"])) or {}
 
     def state(self, run_id):
-        """(state, detail): done, stale, trained, failed, running, stopped or missing."""
+        """(state, detail): done, stale, trained, in part, failed, running, stopped or missing."""
         directory, work = self.run(run_id), self.work(run_id)
         if (work / FINISHED).exists():
             return (
@@ -169,8 +172,12 @@ class Store:
             return "stale", f"{detail}; the last attempt failed: {failure}" if failure else detail
         trained = (directory / "record.json").exists()
         if trained and not self.running(run_id):
-            failure = self.failure(run_id)
-            return ("failed", failure) if failure else ("trained", "not evaluated")
+            if failure := self.failure(run_id):
+                return "failed", failure
+            if self._serves(run_id):
+                return "trained", "not evaluated"
+            missing = next(name for name in RUN_FILES if not (directory / name).exists())
+            return "in part", f"has no {missing}; pull or restore it, or the workflow trains the run again"
         if self.running(run_id):
             return ("trained", "being evaluated") if trained else ("running", self._progress(run_id))
         if failure := self.failure(run_id):
@@ -227,8 +234,15 @@ class Store:
         return self._alike[folder]
 
     def untrained(self, runs):
-        """Those of some runs that are not finished."""
-        return {run for run in runs if not (self.run(run) / "record.json").exists()}
+        """Those of some runs that the workflow would train: what is missing of them is made from weights alone."""
+        return {run for run in runs if not self._serves(run)}
+
+    def _serves(self, run_id):
+        """Whether a run's metrics are here or can be made from what is here of the run."""
+        directory, names = self.run(run_id), ("metrics.json", "predictions.npz")
+        places = [evaluation_directory(directory, checkpoint) for checkpoint in CHECKPOINTS]
+        made = any(all((place / name).exists() for place in places) for name in names)
+        return made or finished(directory) or (self.work(run_id) / FINISHED).exists()
 
     def running(self, run_id):
         """Whether a process works on the run now."""
@@ -268,6 +282,14 @@ class LookingStore(Store):
         super().__init__(root, planned)
         self.problems = {}
 
+    def ids(self):
+        """Of what can be looked into."""
+        folders = [self.runs, *(folder for depth in range(1, 5) for folder in self.runs.glob("/".join("*" * depth)))]
+        for folder in folders:
+            if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+                self.problems[str(folder)] = [f"{folder}: cannot be read (permission denied)"]
+        return super().ids()
+
     @property
     def told(self):
         """All lines."""
@@ -276,10 +298,11 @@ class LookingStore(Store):
     def attempt(self, run_id, read, default=None):
         try:
             return read()
-        except UserError as error:
+        except (UserError, OSError) as error:
+            told = str(error) if isinstance(error, UserError) else f"{error.filename}: {error.strerror}"
             lines = self.problems.setdefault(run_id, [])
-            if str(error) not in lines:
-                lines.append(str(error))
+            if told not in lines:
+                lines.append(told)
             return default
 
     def record(self, run_id):
@@ -301,12 +324,13 @@ class LookingStore(Store):
 
     def state(self, run_id):
         """As ever, or (damaged, the first problem), or (in part, what is missing)."""
-        found = self.attempt(run_id, lambda: Store.state(self, run_id)) if self._specified(run_id) else None
+        found = self.attempt(run_id, lambda: Store.state(self, run_id)) if self.specified(run_id) else None
         if run_id in self.problems:
             return "damaged", self.problems[run_id][0]
         return found or ("in part", "has no spec.json; pull or restore it, or plan a suite that has the run")
 
-    def _specified(self, run_id):
+    def specified(self, run_id):
+        """Whether there is anything that says what the run is."""
         known = run_id in self.known or self.planned(run_id).exists()
         return known or (self.run(run_id) / "spec.json").exists()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from distillbench.command_lines import config_texts, handed_on
 from distillbench.config.specification import RUN_ID
 from distillbench.environment import as_text, name_user
-from distillbench.errors import UserError
+from distillbench.errors import UserError, one_line
 from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
@@ -53,7 +53,7 @@ try:
         require_whole_suite(sys.argv[1:])
         require_imports(PLAN.loggers(*STORE.untrained(PLAN.runs)))
 except (UserError, OSError) as error:  # OSError: a full disk, a tree that cannot be written
-    print(f"distillbench: {error}", file=sys.stderr)
+    print(f"distillbench: {one_line(error)}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -73,6 +73,7 @@ def is_there(persistence, path):
     return path.exists()
 
 
+assert _IOFile.protected and FileBackupMixin.backup_output and FileBackupMixin.restore_output, "another Snakemake"
 _IOFile.protected = never_protected
 FileBackupMixin.backup_output, FileBackupMixin.restore_output = back_up_nothing, is_there
 
@@ -167,12 +168,12 @@ def again(*runs):
 
 def again_option(wildcards):
     """For a job on another machine, which makes itself anew from other arguments, it is in the environment."""
-    if not workflow.is_main_process:
-        return os.environ.get("DISTILLBENCH_AGAIN", "")
-    if not again(wildcards.run):
-        return ""
-    os.environ.update(DISTILLBENCH_AGAIN="--again")
-    return "--again"
+    forced = os.environ.get("DISTILLBENCH_AGAIN", "").split()
+    if workflow.is_main_process:
+        if not again(wildcards.run):
+            return ""
+        os.environ.update(DISTILLBENCH_AGAIN=" ".join({*forced, wildcards.run}))
+    return "--again" if workflow.is_main_process or wildcards.run in forced else ""
 
 
 def made_before(files, renew):
@@ -234,7 +235,7 @@ def is_stale(run, name):
     try:
         found = {file for file, _ in STORE.stale(run)}
     except UserError as error:  # the run's own jobs fail, those of others do not
-        print(f"distillbench: {error}", file=sys.stderr)
+        print(f"distillbench: {one_line(error)}", file=sys.stderr)
         return False
     return name in found and ("predictions.npz" not in found or finished(STORE.run(run)))
 

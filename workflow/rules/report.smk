@@ -1,3 +1,4 @@
+# Outputs are update(): Snakemake deletes others before the job, also behind a link; the commands know what is theirs.
 localrules:
     collect,
     tables,
@@ -11,8 +12,8 @@ rule collect:
         f"results/suites/{SUITE}/index.csv",
         "src/distillbench/reporting/collect.py",
     output:
-        "results/suites/{suite}/metrics.csv",
-        "results/suites/{suite}/costs.csv",
+        update("results/suites/{suite}/metrics.csv"),
+        update("results/suites/{suite}/costs.csv"),
     log:
         "results/logs/collect/{suite}.log",
     conda:
@@ -26,7 +27,7 @@ rule tables:
         collected("{suite}"),
         REPORTING,
     output:
-        table_files("{suite}"),
+        update(table_files("{suite}")),
     log:
         "results/logs/tables/{suite}.log",
     conda:
@@ -41,7 +42,7 @@ rule figures:
         collected("{suite}"),
         REPORTING,
     output:
-        figure_files("{suite}"),
+        update(figure_files("{suite}")),
     log:
         "results/logs/figures/{suite}.log",
     conda:
@@ -59,8 +60,8 @@ rule report:
         "params/{suite}.yaml",
         REPORTING,
     output:
-        "reports/{suite}/index.html",
-        paper_files("{suite}"),
+        update("reports/{suite}/index.html"),
+        update(paper_files("{suite}")),
     log:
         "results/logs/report/{suite}.log",
     conda:

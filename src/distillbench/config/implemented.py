@@ -22,7 +22,8 @@ from distillbench.evaluation import CHECKPOINTS
 from distillbench.files import read_json
 
 FILE = {"id", "sha256", "specification", "source"}  # the keys of a specification's file
-SOURCE = {"file", "row", "notes", "method_file"}  # those of "source"
+SOURCE = {"file": str, "row": str, "notes": list, "method_file": (str, type(None))}  # those of "source", if it has any
+SECTIONS = ("dataset", "student", "views", "method", "trainer", "schedule", "batch")
 
 
 def require_trainable(specification):
@@ -32,6 +33,7 @@ def require_trainable(specification):
     has to give the same specification.
     """
     data, run = specification.data, specification.id
+    _require_sections(run, data)
     try:
         _require_names(run, data, ("dataset", "student", "method", "trainer"))
         _require_source(run, data["method"])
@@ -61,10 +63,16 @@ def require_predictable(specification):
 def require_file(path):
     """Raise UserError for keys in a specification's file that nobody reads, or an id that is not its own."""
     content = read_json(path)
-    for keys, known, place in ((content, FILE, ""), (content.get("source") or {}, SOURCE, "source.")):
+    source = content.get("source")
+    if not isinstance(source, (dict, type(None))):
+        raise UserError(f"{path}: source: {source!r} is not valid here, expected a mapping or null; plan again")
+    for keys, known, place in ((content, FILE, ""), (source or {}, SOURCE, "source.")):
         for key in keys:
             if key not in known:
                 raise UserError(f"{path}: {place}{key}: {one_of(key, known, 'key')}")
+    for key, value in (source or {}).items():
+        if not isinstance(value, SOURCE[key]):
+            raise UserError(f"{path}: source.{key}: {value!r} is not valid here; plan again")
     if content.get("id") != (run := Specification(content["specification"]).id):
         raise UserError(f"{path}: id: {content.get('id')!r}, but the specification is that of {run}")
 
@@ -91,6 +99,20 @@ def _named(data):
         "method": (data["method"]["name"], components.methods()),
         "trainer": (data["trainer"]["name"], components.trainers()),
     }
+
+
+def _require_sections(run, data):
+    """Raise UserError where a section is no mapping."""
+    sections = {part: data.get(part) for part in SECTIONS}
+    sections |= {part: data[part] for part in ("teacher", "gradient_scaling") if data.get(part) is not None}
+    for part in ("method", "trainer", "gradient_scaling"):
+        if isinstance(sections.get(part), dict) and "parameters" in sections[part]:
+            sections[f"{part}.parameters"] = sections[part]["parameters"]
+    for part, value in sections.items():
+        if not isinstance(value, dict):
+            raise UserError(
+                f"{run}: {part}: {value!r} is not valid here, expected a mapping; restore the specification"
+            )
 
 
 def _require_names(run, data, parts):

@@ -7,6 +7,7 @@ from typing import Any
 from distillbench.errors import UserError, one_of
 
 UNSET = "<unset>"
+LARGEST = {int: 2**53 - 1, float: 1e38}  # what JSON holds exactly, and single precision
 DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
@@ -98,16 +99,21 @@ class Key:
         return value
 
     def _in_range(self, number, value, where):
+        largest = LARGEST[float if isinstance(self.default, (float, str)) else int]
+        if abs(number) > largest:
+            raise UserError(f"{where}: {_shown(value)} is out of range, must be at most {largest:.16g} in size")
         low = self.minimum is not None and number < self.minimum
         if (
             low
             or (self.above is not None and number <= self.above)
             or (self.maximum is not None and number > self.maximum)
         ):
-            raise UserError(f"{where}: {value!r} is out of range, must be {self.range_text}")
+            raise UserError(f"{where}: {_shown(value)} is out of range, must be {self.range_text}")
 
     def _wrong_type(self, value, where):
-        return UserError(f"{where}: {value!r} is not valid here, expected {self.type_name}, e.g. {self.default!r}")
+        return UserError(
+            f"{where}: {_shown(value)} is not valid here, expected {self.type_name}, e.g. {self.default!r}"
+        )
 
 
 def _number(value):
@@ -118,4 +124,10 @@ def _number(value):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value if abs(value) < 1e300 else None
+    return value if abs(value) < float("inf") else None
+
+
+def _shown(value):
+    """A value for a message, shortened."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**60 else "a number of more than 60 digits"
+    return text if len(text) <= 120 else f"{text[:100]} ... {text[-10:]}"

@@ -101,6 +101,7 @@ def base_keys():
             1,
             "CPU threads of the process",
             minimum=1,
+            maximum=4096,
             why="one and two threads add in another order and differ within a few steps",
         ),
         "EXPERIMENT.PROJECT": Key(

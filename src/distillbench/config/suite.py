@@ -214,7 +214,8 @@ class _Reader:
         def valid(seed):
             return is_seed(seed) and (not matched or is_seed(MATCHED + seed))
 
-        return self.list_of("seeds", self.content["seeds"], valid, "different integers from 0 on, e.g. [0, 1, 2]")
+        expected = "different integers from 0 on, below 2**53, e.g. [0, 1, 2]"
+        return self.list_of("seeds", self.content["seeds"], valid, expected)
 
     def list_of(self, place, values, valid, expected):
         if (
@@ -283,7 +284,10 @@ class _Reader:
             if not isinstance(entry, dict):
                 raise self.error(f"methods.{name}", f"expected a mapping of keys to values, found {entry!r}")
             if set("/,") & set(name) or name.strip() != name or not name.isprintable() or name in ("", "Teacher"):
-                raise self.error(f"methods.{name}", "a row's name is text without / and comma and not Teacher")
+                rule = (
+                    "a row's name is text without / and comma, control characters and space around it, and not Teacher"
+                )
+                raise self.error(f"methods.{name}", f"{rule}; {name!r} is not")
             for reference in ("like", "control"):
                 other = entry.get(reference, name if reference == "like" else None)
                 if reference in entry and (not isinstance(other, str) or other not in methods or other == name):

@@ -65,6 +65,8 @@ def load(name, path):
             images = Images(*(archive[field] for field in FIELDS))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {remedy}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # a damaged zip raises half a dozen types
         raise UserError(f"{path}: not a prepared dataset ({error}); remove it and {remedy}") from None
     if images.digest != components.datasets()[name]["sha256"]:

@@ -124,8 +124,8 @@ def check_returned(method, losses, observed, shapes):
     if not isinstance(losses, dict) or not losses or not isinstance(observed, dict):
         raise UserError(f"{method}: `losses` and `observations` must return dicts, the first with one loss at least")
     for name, loss in losses.items():
-        if not isinstance(name, str) or not isinstance(loss, torch.Tensor) or loss.shape != ():
-            raise UserError(f"{method}: the loss {name!r} must be a 0-d tensor with a text for its name")
+        if not is_name(name) or not isinstance(loss, torch.Tensor) or loss.shape != ():
+            raise UserError(f"{method}: the loss {name!r} must be a 0-d tensor with a text of one line for its name")
         if not loss.is_floating_point():
             raise UserError(f"{method}: the loss {name!r} is of {loss.dtype}; it must be a real floating-point number")
     if not any(loss.requires_grad for loss in losses.values()):
@@ -133,8 +133,10 @@ def check_returned(method, losses, observed, shapes):
     for name, value in observed.items():
         shape = tuple(getattr(value, "shape", ()))
         number = isinstance(value, (int, float)) or (isinstance(value, torch.Tensor) and not value.is_complex())
-        if not (isinstance(name, str) and name and number and len(shape) < 2):
-            raise UserError(f"{method}: the observation {name!r} must be a 1-d or 0-d tensor with a text for its name")
+        if not (is_name(name) and number and len(shape) < 2):
+            raise UserError(
+                f"{method}: the observation {name!r} must be a 1-d or 0-d tensor with a text of one line for its name"
+            )
         if shapes.setdefault(name, shape) != shape:
             here, earlier = (f"{s[0]} entries" if s else "one number" for s in (shape, shapes[name]))
             remedy = "return sums over the batch, as many in every batch"
@@ -146,6 +148,11 @@ def check_returned(method, losses, observed, shapes):
             if owner != name:
                 where = f"its column train_{column} of history.csv is that of {owner}"
                 raise UserError(f"{method}: an observation is called {name}; {where}; choose another name")
+
+
+def is_name(value):
+    """Whether it can be in the head of a column."""
+    return isinstance(value, str) and value != "" and value.isprintable()
 
 
 def columns(name, shape):

@@ -145,6 +145,8 @@ def read_predictions(path):
             raise ValueError("arrays of different lengths")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `distillbench evaluate` makes it from the run's weights") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # a damaged zip raises half a dozen types
         raise UserError(f"{path}: not readable predictions ({error}); remove the file and evaluate again") from None
     if hashlib.sha256(np.ascontiguousarray(targets)).hexdigest() != stated:
