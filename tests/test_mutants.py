@@ -82,6 +82,7 @@ def test_a_noticed_mutant_names_the_test_and_a_survivor_fails(project):
         ({"new": "sum( values )"}, "changes nothing"),
         ({"old": '"""Of numbers."""', "new": '"""Of numbers."""  # !'}, "changes nothing"),
         ({"file": "src/distillbench/products.py"}, "no such file"),
+        ({"file": "tests/mutants.toml"}, "the file is no Python"),
         ({"test": ["tests/test_total.py"]}, "`test`"),
         ({"falsifies": ""}, "`falsifies`"),
         ({"tests": [7]}, "`tests`"),

@@ -110,7 +110,10 @@ def _parsed(text):
 
 def _extent(text, function, where):
     """Where a function begins and ends in its file's text."""
-    found = ast.parse(text).body
+    try:
+        found = ast.parse(text).body
+    except SyntaxError:
+        raise Problem(f"{where}the file is no Python; leave out `function`") from None
     for name in function.split("."):
         nodes = [node for entry in found for node in (ast.walk(entry) if "." not in function else [entry])]
         found = [node for node in nodes if getattr(node, "name", None) == name]
