@@ -13,6 +13,7 @@ from distillbench.cli import main
 from distillbench.config.suite import load_suite
 from distillbench.errors import UserError
 from distillbench.files import to_json, write_atomically
+from distillbench.store import RUN_FILES
 
 STANDS_IN = """\
 import json, pathlib
@@ -143,8 +144,9 @@ def test_plan_says_that_a_logger_is_missing_as_long_as_a_run_needs_it(project, c
     (run,) = suite(project, "LOG: {WANDB: true}, ").runs
     assert main(["plan", "logged"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("note: LOG.WANDB is true and wandb is not installed")
-    write_atomically(project / f"results/runs/{run}/record.json", "{}")
-    assert main(["plan", "logged"]) == 0
+    for name in RUN_FILES:
+        write_atomically(project / f"results/runs/{run}/{name}", "{}")
+    main(["plan", "logged"])
     assert "note: LOG." not in capsys.readouterr().out
 
 

@@ -32,6 +32,7 @@ def project(tmp_path):
     (tmp_path / "src/distillbench/sums.py").write_text(SUM)
     (tmp_path / "tests/test_total.py").write_text(TESTS.format("total", "total", 5))
     (tmp_path / "tests/test_size.py").write_text(TESTS.format("size", "size", 2))
+    (tmp_path / "notes.md").write_text("These are sum(values).")
     tool = re.sub(r"^PRELOADED = .*", "PRELOADED = ()", (ROOT / "tools/mutants.py").read_text(), flags=re.MULTILINE)
     (tmp_path / "tools/mutants.py").write_text(tool)
     return tmp_path
@@ -82,7 +83,7 @@ def test_a_noticed_mutant_names_the_test_and_a_survivor_fails(project):
         ({"new": "sum( values )"}, "changes nothing"),
         ({"old": '"""Of numbers."""', "new": '"""Of numbers."""  # !'}, "changes nothing"),
         ({"file": "src/distillbench/products.py"}, "no such file"),
-        ({"file": "tests/mutants.toml"}, "the file is no Python"),
+        ({"file": "notes.md"}, "the file is no Python"),
         ({"test": ["tests/test_total.py"]}, "`test`"),
         ({"falsifies": ""}, "`falsifies`"),
         ({"tests": [7]}, "`tests`"),
