@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from distillbench.engine.weights import save_tensors, weights_digest
-from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.evaluation.metrics import write_metrics
 from distillbench.evaluation.predictions import ranked
 from distillbench.files import read_json, to_json, write_atomically
 from distillbench.planning import plan_suite
 from distillbench.store import Store
+from distillbench.store.layout import CHECKPOINTS, evaluation_directory
 
 SUITE = """\
 dataset: digits

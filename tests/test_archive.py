@@ -15,9 +15,9 @@ import pytest
 import stores
 
 from distillbench.cli import main
-from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.files import read_json, to_json
 from distillbench.store import Store
+from distillbench.store.layout import CHECKPOINTS, evaluation_directory
 
 ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = "manifest.json"

@@ -9,18 +9,18 @@ import threading
 import pytest
 from stores import finish_all, new_project, runs
 
-from distillbench.claim import claim, claimed
 from distillbench.cli import main
 from distillbench.engine.run import train
 from distillbench.errors import RunFailed, UserError
 from distillbench.files import read_json
 from distillbench.gc import find_unused
 from distillbench.store import Store
+from distillbench.store.claim import claim, claimed
 
 MANY = """
 import os, random, sys
 from pathlib import Path
-from distillbench.claim import claim
+from distillbench.store.claim import claim
 work, count = Path(sys.argv[1]), Path(sys.argv[2])
 for _ in range(60):
     with claim(work, report=str):
@@ -31,7 +31,7 @@ for _ in range(60):
 """
 HOLD = """
 import sys
-from distillbench.claim import claim
+from distillbench.store.claim import claim
 with claim(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()

@@ -38,7 +38,8 @@ from distillbench.gradient_scaling import GradientScaling
 from distillbench.methods.base import LogitMethod, Output
 from distillbench.methods.none import Vanilla
 from distillbench.models import build_network, network_cost
-from distillbench.store import RUN_FILES, bring
+from distillbench.store.layout import RUN_FILES
+from distillbench.store.place import bring
 
 TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
 ROOT = Path(__file__).resolve().parents[1]

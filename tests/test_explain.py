@@ -14,11 +14,11 @@ import stores
 
 from distillbench.cli import main
 from distillbench.config.suite import load_suite
-from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.files import read_json
 from distillbench.reporting.results import read_results
 from distillbench.reporting.tables import to_summary
 from distillbench.store import Store
+from distillbench.store.layout import CHECKPOINTS, evaluation_directory
 
 ROOT = Path(__file__).resolve().parents[1]
 TWO_PAIRS = """\
@@ -93,7 +93,7 @@ def test_every_run_is_shown_with_state_values_teacher_and_files(folder, capsys):
         assert f"s{seed}  done  {run}  last {metrics[0]:.2f}  best {metrics[1]:.2f}" in text
         assert f"results/runs/{run}" in values(text, "run")
         assert f"results/specs/{run}.json" in values(text, "spec")
-        assert f"results/logs/train/{run}.log  (not here)" in values(text, "log")
+        assert f"results/logs/run/{run}.log  (not here)" in values(text, "log")
         for checkpoint in CHECKPOINTS:
             path = evaluation_directory(Store().run(run), checkpoint) / "predictions.npz"
             assert str(path) in values(text, "predictions")

@@ -13,7 +13,7 @@ from distillbench.cli import main
 from distillbench.config.suite import load_suite
 from distillbench.errors import UserError
 from distillbench.files import to_json, write_atomically
-from distillbench.store import RUN_FILES
+from distillbench.store.layout import RUN_FILES
 
 STANDS_IN = """\
 import json, pathlib

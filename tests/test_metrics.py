@@ -14,12 +14,12 @@ from distillbench.cli import main
 from distillbench.engine.learner import target_rank
 from distillbench.engine.run import train
 from distillbench.errors import UserError
-from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.evaluation.metrics import METRICS, METRICS_TO_TEACHER, Predictions, read_predictions, write_metrics
 from distillbench.evaluation.predictions import predict, ranked
 from distillbench.reporting.collect import COSTS, collect
 from distillbench.reporting.details import COLUMNS
 from distillbench.store import Store
+from distillbench.store.layout import CHECKPOINTS, evaluation_directory
 
 DRAWS = np.random.default_rng(0)
 LOGITS, TEACHER, TARGETS = DRAWS.normal(0, 2, (400, 10)), DRAWS.normal(0, 3, (400, 10)), DRAWS.integers(0, 10, 400)

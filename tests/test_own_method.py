@@ -65,9 +65,9 @@ def test_the_tutorial_does_what_it_says(tmp_path):
     edited(project.path, "return (right * each).mean()", "return (right * each).sum() / right.sum().clamp(min=1)")
     plan_again = succeeded(project.call(sys.executable, "-m", *plan))
     assert plan_again.count("code changed since s") == 4 and "4 to train" in plan_again
-    assert len(project.plan("suite=mine")["train"]) == 4
+    assert len(project.plan("suite=mine")["run"]) == 4
     (project.path / FILE).write_text(PYTHON)
-    assert "train" not in project.plan("suite=mine")
+    assert not {"train", "run"} & set(project.plan("suite=mine"))
 
 
 def test_only_what_the_code_does_is_in_the_digest(own):

@@ -8,18 +8,18 @@ import pytest
 import torch
 from stores import files, finish, finish_all, new_project, runs
 
-from distillbench import store as store_module
-from distillbench.claim import claim
 from distillbench.cli import main
 from distillbench.engine.run import train
 from distillbench.engine.weights import load_tensors, save_tensors, weights_digest
 from distillbench.errors import UserError
-from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.evaluation.metrics import RANKS, write_metrics
 from distillbench.evaluation.predictions import predict
 from distillbench.files import read_json, to_json
 from distillbench.planning import plan_suite
-from distillbench.store import RUN_FILES, LookingStore, Store
+from distillbench.store import LookingStore, Store
+from distillbench.store import place as store_module
+from distillbench.store.claim import claim
+from distillbench.store.layout import CHECKPOINTS, RUN_FILES, evaluation_directory
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_predictions_of_other_weights_are_stale_and_so_are_their_metrics(store, 
     run = runs(".")["NONE/s0"]
     assert store.state(run) == ("done", "") and store.stale(run) == {}
     rewrite(predictions(store, run), weights_sha256="0" * 64)
-    assert set(store.stale(run)) == {("predictions.npz", "last"), ("metrics.json", "last")}
+    assert set(store.stale(run)) == {("predictions", "last"), ("metrics", "last")}
     assert store.state(run)[0] == "stale"
     assert main(["status", "small"]) == 0
     out = capsys.readouterr().out
@@ -105,9 +105,9 @@ def test_metrics_of_other_predictions_are_stale(store):
     content = read_json(path)
     content["predictions"]["weights_sha256"] = "0" * 64
     path.write_text(to_json(content))
-    assert store.stale(run) == {("metrics.json", "best"): "metrics of other predictions"}
+    assert store.stale(run) == {("metrics", "best"): "metrics of other predictions"}
     predictions(store, run, "best").unlink()  # compared with the weights that the record names
-    assert set(store.stale(run)) == {("metrics.json", "best")}
+    assert set(store.stale(run)) == {("metrics", "best")}
     (store.run(run) / "record.json").unlink()  # with nothing
     assert store.stale(run) == {}
 
@@ -143,7 +143,7 @@ def test_metrics_from_before_they_named_their_origin_are_renewed_from_prediction
     run = runs(".")["NONE/s0"]
     for path in store.run(run).rglob("metrics.json"):
         path.write_text(to_json({k: v for k, v in read_json(path).items() if "predictions" not in k}))
-    assert {file for file, _ in store.stale(run)} == {"metrics.json"}
+    assert {file for file, _ in store.stale(run)} == {"metrics"}
     for path in (*store.run(run).rglob("predictions.npz"), store.run(run) / "record.json"):
         path.unlink()
     assert store.state(run) == ("done", "") and store.metrics(run, "last")
@@ -338,7 +338,7 @@ def test_a_job_that_died_before_it_began_has_its_last_words_for_a_reason(store, 
         if path.name == "metrics.json" or (stage != "metrics" and path.name == "predictions.npz"):
             path.unlink()
     assert store.state(run)[0] in ("missing", "trained")
-    log = store.results / "logs" / stage / f"{run}.log"
+    log = store.results / "logs/run" / f"{run}.log"
     log.parent.mkdir(parents=True)
     log.write_text("Traceback (most recent call last):\nModuleNotFoundError: No module named 'torch'\n\n")
     state, detail = store.state(run)
@@ -398,7 +398,7 @@ def test_metrics_of_other_predictions_of_the_same_weights_are_stale(store):
     path = predictions(store, ids["Teacher/s0"])
     with np.load(path) as archive:
         rewrite(path, logits=archive["logits"] + np.float16(0.5))
-    assert store.stale(ids["Teacher/s0"]) == {("metrics.json", "last"): "metrics of other predictions"}
+    assert store.stale(ids["Teacher/s0"]) == {("metrics", "last"): "metrics of other predictions"}
     assert set(store.stale(ids["KD/s0"]).values()) == {"metrics against other predictions of the teacher"}
 
 
@@ -471,7 +471,7 @@ def test_a_job_that_cannot_make_its_folder_leaves_its_last_words(store, capsys):
         == 2
     )
     said = capsys.readouterr()
-    log = store.results / "logs/train" / f"{run}.log"
+    log = store.results / "logs/run" / f"{run}.log"
     log.parent.mkdir(parents=True)
     log.write_text(said.out + said.err)
     state, detail = store.state(run)

@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from distillbench.cli import main, parser
 from distillbench.config import components
 from distillbench.errors import UserError
-from distillbench.evaluation import evaluation_directory
 from distillbench.files import read_json, to_json, write_atomically
 from distillbench.reporting import details
 from distillbench.reporting.collect import collect
@@ -29,6 +28,7 @@ from distillbench.reporting.page import mark, render_page
 from distillbench.reporting.paper import MISSING, bibliography, macros, words, write_paper
 from distillbench.reporting.tables import POOLED, build_table, grid, tex, to_csv, to_markdown
 from distillbench.store import Store
+from distillbench.store.layout import evaluation_directory
 
 HOSTILE = ['<script>alert("1")<b> & 50%', "A_B#{$x^~\\", "A+B", "AB", "A|B"]
 PAIRS = ("resnet20-resnet8", "wrn_16_2-resnet8")

@@ -13,12 +13,12 @@ from distillbench import store as module
 from distillbench.cli import main
 from distillbench.config.specification import Specification, read_specification
 from distillbench.errors import UserError
-from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.evaluation.metrics import write_metrics
 from distillbench.files import read_json, to_json, write_atomically
 from distillbench.planning import plan_suite
 from distillbench.reporting.collect import collect, failures
 from distillbench.store import Store
+from distillbench.store.layout import CHECKPOINTS, evaluation_directory
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_predictions_of_other_weights_are_stale_with_their_metrics(store, runs):
     path = store.run(run) / "record.json"
     record = read_json(path)
     path.write_text(to_json({**record, "weights": {**record["weights"], "best": "3" * 64}}))
-    assert stale(store, run) == {("predictions.npz", "best"), ("metrics.json", "best")}
+    assert stale(store, run) == {("predictions", "best"), ("metrics", "best")}
     assert store.state(run)[0] == "stale"
 
 
@@ -163,7 +163,7 @@ def predict_again(store, run, checkpoint, weights_sha256):
 def test_metrics_of_other_predictions_are_stale(store, runs):
     run = runs["NONE/s1"]
     predict_again(store, run, "last", "4" * 64)
-    assert stale(store, run) == {("metrics.json", "last")}
+    assert stale(store, run) == {("metrics", "last")}
     write_metrics(store, run, "last")
     assert store.stale(run) == {}
 
@@ -173,7 +173,7 @@ def test_metrics_against_other_predictions_of_the_teacher_are_stale(store, runs)
     predict_again(store, teacher, "last", "5" * 64)
     assert store.stale(student) == {}
     predict_again(store, teacher, "best", "6" * 64)
-    assert stale(store, student) == {("metrics.json", "last"), ("metrics.json", "best")}
+    assert stale(store, student) == {("metrics", "last"), ("metrics", "best")}
     for checkpoint in CHECKPOINTS:
         write_metrics(store, student, checkpoint)
     assert store.stale(student) == {} and store.stale(runs["NONE/s0"]) == {}
@@ -186,7 +186,7 @@ def test_predictions_without_ranks_are_stale_where_the_weights_are_here(store, r
         kept = ("logits", "targets", "targets_sha256", "run_sha256", "weights_sha256")
         np.savez(path, **{name: archive[name] for name in kept})
     write_metrics(store, run, "last")
-    assert stale(store, run) == {("predictions.npz", "last"), ("metrics.json", "last")}
+    assert stale(store, run) == {("predictions", "last"), ("metrics", "last")}
     (store.run(run) / "model.last.pt").unlink()
     assert store.stale(run) == {}
 

@@ -21,13 +21,13 @@ from distillbench.engine.feed import epoch_plan
 from distillbench.engine.run import train
 from distillbench.engine.streams import initialisation
 from distillbench.engine.weights import weights_digest
-from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.evaluation.metrics import write_metrics
 from distillbench.evaluation.predictions import predict
 from distillbench.files import read_json
 from distillbench.methods.none import Vanilla
 from distillbench.models import build_network, network_cost
 from distillbench.store import Store
+from distillbench.store.layout import CHECKPOINTS, evaluation_directory
 
 DIGITS = components.datasets()["digits"]
 OWN = Path(__file__).parent / "fixtures" / "own_method.py"

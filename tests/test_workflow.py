@@ -13,9 +13,8 @@ import stores
 import yaml
 from project import ROOT, SMALL, Project, jobs, new_project, succeeded
 
-from distillbench.evaluation import evaluation_directory
 from distillbench.files import read_json
-from distillbench.store import RUN_FILES
+from distillbench.store.layout import RUN_FILES, evaluation_directory
 
 REPORTS = [f"tables/main.{ending}" for ending in ("csv", "json", "md", "tex")]
 REPORTS += [f"figures/accuracy.{ending}" for ending in ("pdf", "png")]
@@ -32,7 +31,7 @@ def fresh(tmp_path):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     project = new_project(tmp_path_factory.mktemp("workflow") / "project")
-    assert len(project.build()["train"]) == 5
+    assert len(project.build()["run"]) == 5
     return project
 
 
@@ -56,7 +55,7 @@ def test_the_default_target_is_reached_and_git_stays_clean(project):
 
 def test_a_dry_run_leaves_git_clean_and_nothing_trained(fresh):
     planned = fresh.plan()
-    assert len(planned["train"]) == len(planned["predict"]) == len(planned["metrics"]) == 5
+    assert len(planned["run"]) == 5 and "train" not in planned
     assert planned["tables"] == planned["figures"] == planned["report"] == {"small"}
     assert fresh.git_status() == ""
     assert not fresh.trained()
@@ -66,9 +65,7 @@ def test_matched_teachers_are_trained_with_the_students_of_their_seed(fresh):
     """Every cell gets a run before any gets two."""
     fresh.edit("teachers: {", "teacher_seed: matched\nteachers: {")
     output = succeeded(fresh.snakemake("-n", "--config", "suite=small"))
-    found = re.findall(
-        r"^rule train:\n(?:    .*\n)*?    wildcards: run=(\S+)\n    priority: (\d+)", output, re.MULTILINE
-    )
+    found = re.findall(r"^rule run:\n(?:    .*\n)*?    wildcards: run=(\S+)\n    priority: (\d+)", output, re.MULTILINE)
     priorities = {fresh.index()[run]: int(priority) for run, priority in found}
     assert priorities == {
         **dict.fromkeys([("Teacher", 1000), ("NONE", 0), ("KD", 0)], 2),
@@ -85,30 +82,31 @@ def test_a_second_call_does_nothing(project):
 
 def test_an_edited_value_trains_the_affected_runs_and_reverting_none(project):
     project.edit("TEMPERATURE: 4", "TEMPERATURE: 3")
-    planned = project.plan()["train"]
+    planned = project.plan()["run"]
     assert names(project, planned) == {("KD", 0), ("KD", 1)}
     assert not planned & set(project.trained())
     project.edit("TEMPERATURE: 3", "TEMPERATURE: 4")
-    assert not {"train", "predict", "metrics"} & set(project.plan())
+    assert not {"train", "run"} & set(project.plan())
 
 
 def test_an_added_method_trains_only_what_is_new(project):
     project.add("  KD2: {like: KD, KD.TEMPERATURE: 2, control: NONE}\n")
-    assert names(project, project.plan()["train"]) == {("KD2", 0), ("KD2", 1)}
+    assert names(project, project.plan()["run"]) == {("KD2", 0), ("KD2", 1)}
 
 
 def test_an_added_seed_trains_only_what_is_new(project):
     project.edit("seeds: [0, 1]", "seeds: [0, 1, 2]")
-    assert names(project, project.plan()["train"]) == {("NONE", 2), ("KD", 2)}
+    assert names(project, project.plan()["run"]) == {("NONE", 2), ("KD", 2)}
 
 
 def test_an_added_seed_without_the_teachers_weights_trains_the_teacher_but_no_old_student(project):
     before = project.trained()
     teacher = next(run for run, (row, _) in project.index().items() if row == "Teacher")
     (project.path / "results/runs" / teacher / "model.last.pt").unlink()
-    assert "train" not in project.plan(), "a missing checkpoint alone is no reason to train"
+    assert not {"train", "run"} & set(project.plan()), "a missing checkpoint alone is no reason to train"
     project.edit("seeds: [0, 1]", "seeds: [0, 1, 2]")
-    project.build()
+    done = project.build()
+    assert done["train"] == {teacher} and names(project, done["run"]) == {("NONE", 2), ("KD", 2)}
     after = project.trained()
     changed = {run for run in after if before.get(run) != after[run]}
     assert names(project, changed) == {("Teacher", 0), ("NONE", 2), ("KD", 2)}
@@ -116,7 +114,7 @@ def test_an_added_seed_without_the_teachers_weights_trains_the_teacher_but_no_ol
 
 def test_two_names_of_one_specification_train_once(fresh):
     fresh.add("  same: {like: KD, control: NONE}\n")
-    assert len(fresh.plan()["train"]) == 5
+    assert len(fresh.plan()["run"]) == 5
 
 
 def test_two_suites_share_runs_and_leave_each_others_files_alone(project):
@@ -124,7 +122,7 @@ def test_two_suites_share_runs_and_leave_each_others_files_alone(project):
     row = "  KD2: {like: KD, KD.TEMPERATURE: 2, control: NONE}\n"
     (project.path / "params/other.yaml").write_text(SMALL.replace("seeds: [0, 1]", "seeds: [0]") + row)
     done = project.build("suite=other")
-    assert len(done["train"]) == 1
+    assert len(done["run"]) == 1
     assert {row["row"] for row in project.rows("reports/other/tables/main.csv")} >= {"NONE", "KD", "KD2"}
     after = project.files("results/suites/small", "reports/small", "results/runs", "results/specs")
     assert {path: after.get(path) for path in small} == small
@@ -132,13 +130,18 @@ def test_two_suites_share_runs_and_leave_each_others_files_alone(project):
 
 
 def test_a_new_metric_trains_and_predicts_nothing(project):
-    before = project.trained()
+    before, predictions = project.trained(), predicted(project)
     code = "\n\n@metric\ndef error(predictions):\n    return 100 - top1(predictions)\n"
     project.add(code, "src/distillbench/evaluation/metrics.py")
     done = project.build()
-    assert not {"train", "predict"} & set(done)
-    assert project.trained() == before
+    assert len(done["run"]) == 5 and "train" not in done
+    assert project.trained() == before and predicted(project) == predictions
     assert "error" in {row["metric"] for row in project.rows("results/suites/small/metrics.csv")}
+
+
+def predicted(project):
+    """{path: (content, time of change)} of all predictions"""
+    return {path: file for path, file in project.files("results/runs").items() if path.name == "predictions.npz"}
 
 
 def contents(project):
@@ -146,9 +149,8 @@ def contents(project):
 
 
 def test_training_again_trains_the_teacher_first_and_keeps_the_old_runs_until_then(project):
-    assert "train" not in project.plan()
     planned = jobs(succeeded(project.snakemake("-n", "-R", "train", "--config", "suite=small")))
-    assert len(planned["train"]) == len(planned["predict"]) == len(planned["metrics"]) == 5 and planned["report"]
+    assert len(planned["train"]) == len(planned["run"]) == 5 and planned["report"]
     kept = contents(project)
     data = project.path / "results/data/digits.npz"
     content = data.read_bytes()
@@ -161,10 +163,10 @@ def test_training_again_trains_the_teacher_first_and_keeps_the_old_runs_until_th
     done = jobs(succeeded(project.snakemake("-R", "train", *part)))
     after = project.trained()
     changed = {run for run in after if before[run] != after[run]}
-    assert names(project, changed) == {("Teacher", 0), ("KD", 0)} == names(project, done["metrics"])
+    assert names(project, changed) == {("Teacher", 0), ("KD", 0)} == names(project, done["run"])
     teacher, student = sorted(changed, key=lambda run: project.index()[run], reverse=True)
     assert after[teacher] < after[student]
-    assert not {"train", "predict", "metrics"} & set(project.plan())
+    assert not {"train", "run"} & set(project.plan())
 
 
 def test_what_was_made_of_other_weights_is_renewed_whatever_its_time(project):
@@ -176,12 +178,12 @@ def test_what_was_made_of_other_weights_is_renewed_whatever_its_time(project):
     for file in (project.path / "results/runs").rglob("*.*"):
         os.utime(file, (1_000_000_000, 1_000_000_000 + (file == path)))
     planned = project.plan()
-    assert names(project, planned["predict"]) == {("Teacher", 0)} and "train" not in planned
-    assert names(project, planned["metrics"]) == {("Teacher", 0), ("KD", 0), ("KD", 1)}
+    assert names(project, planned["run"]) == {("Teacher", 0), ("KD", 0), ("KD", 1)} and "train" not in planned
     assert planned["tables"] == planned["report"] == {"small"}
     for weights in (project.path / "results/runs" / run).glob("model.*.pt"):
         weights.unlink()
-    assert not {"train", "predict"} & set(project.plan()), "nothing can renew it"
+    planned = project.plan()
+    assert names(project, planned["run"]) == {("KD", 0), ("KD", 1)} and "train" not in planned, "nothing can renew it"
     status = succeeded(project.call(sys.executable, "-m", "distillbench", "status", "small"))
     assert f"stale    {run}: predictions of other weights" in status
 
@@ -191,7 +193,7 @@ def test_a_damaged_run_does_not_keep_others_from_being_planned(project, name):
     run = next(run for run, (row, seed) in project.index().items() if (row, seed) == ("NONE", 0))
     (project.path / "results/runs" / run / name).write_text("{")
     project.edit("seeds: [0, 1]", "seeds: [0, 1, 2]")
-    assert names(project, project.plan()["train"]) == {("NONE", 2), ("KD", 2)}
+    assert names(project, project.plan()["run"]) == {("NONE", 2), ("KD", 2)}
 
 
 @pytest.mark.parametrize("file", ["tables.py", "matplotlibrc"])
@@ -199,14 +201,14 @@ def test_edited_code_of_the_tables_rebuilds_them_and_trains_nothing(project, fil
     project.add("# edited\n", f"src/distillbench/reporting/{file}")
     planned = project.plan()
     assert planned["tables"] == {"small"}
-    assert not {"train", "predict", "metrics", "collect"} & set(planned)
+    assert not {"train", "run", "collect"} & set(planned)
 
 
 @pytest.mark.parametrize("file", ["page.html", "page.py", "paper.py", "evidence.py"])
 def test_edited_code_of_the_report_rebuilds_it_and_trains_nothing(project, file):
     project.add("\n", f"src/distillbench/reporting/{file}")
     planned = project.plan()
-    assert planned["report"] == {"small"} and not {"train", "predict", "metrics", "collect"} & set(planned)
+    assert planned["report"] == {"small"} and not {"train", "run", "collect"} & set(planned)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -218,7 +220,7 @@ def test_predictions_without_checkpoints_and_with_any_times_train_nothing(projec
         else:
             time = generator.randint(1_000_000_000, 1_900_000_000)
             os.utime(path, (time, time))
-    assert not {"train", "predict", "data"} & set(project.plan())
+    assert not {"train", "data"} & set(project.plan())
 
 
 def test_predictions_alone_give_the_same_table_and_train_nothing(project):
@@ -229,7 +231,7 @@ def test_predictions_alone_give_the_same_table_and_train_nothing(project):
     for folder in ("reports", "results/suites", ".snakemake"):
         shutil.rmtree(project.path / folder)
     done = project.build()
-    assert not {"train", "predict", "data"} & set(done) and len(done["metrics"]) == 5
+    assert not {"train", "data"} & set(done) and len(done["run"]) == 5
     assert (project.path / "reports/small/tables/main.csv").read_bytes() == table
 
 
@@ -249,6 +251,24 @@ def test_a_failed_run_stops_no_other_and_shows_in_its_cell(project):
     page = (project.path / "reports/small/partial.html").read_text()
     assert "PARTIAL: 7 of 9 runs" in page and "[1] failed: BAD" in page
     assert ">BAD<" not in (project.path / "reports/small/index.html").read_text(), "the complete page stays"
+
+
+KILL = "import os, signal; os.killpg(os.getpgrp(), signal.SIGKILL)"
+
+
+@pytest.mark.parametrize("end", ["1 / 0", f"exec({KILL!r})"], ids=["a failure", "a kill"])
+def test_what_was_trained_stays_whatever_becomes_of_its_job(fresh, end):
+    metric = "\n\n@metric\ndef error(predictions):\n    return float(bool({}))\n"
+    fresh.add(metric.format(end), "src/distillbench/evaluation/metrics.py")
+    part = ("--config", "suite=small", "only=NONE/*/s0")
+    killed = fresh.call("setsid", "--wait", sys.executable, "-m", "snakemake", "--profile", "profiles/local", *part)
+    assert killed.returncode != 0
+    before, predictions = fresh.trained(), predicted(fresh)
+    assert len(before) == 1 and len(predictions) == 2
+    fresh.snakemake("--unlock", *part)
+    fresh.edit(end, "1", "src/distillbench/evaluation/metrics.py")
+    assert len(jobs(succeeded(fresh.snakemake(*part)))["run"]) == 1
+    assert fresh.trained() == before and predicted(fresh) == predictions
 
 
 @pytest.mark.parametrize("config", [["suite=small"], ["suite=small", "only=KD"]], ids=" ".join)
@@ -292,9 +312,9 @@ def test_the_workflow_deletes_nothing_behind_a_link(project, tmp_path):
 
 def test_only_trains_a_part_with_the_teacher_that_it_needs(fresh):
     planned = fresh.plan("suite=small", "only=KD/*/s1")
-    assert names(fresh, planned["train"]) == {("Teacher", 0), ("KD", 1)}
+    assert names(fresh, planned["run"]) == {("Teacher", 0), ("KD", 1)}
     assert not {"collect", "tables", "figures", "report"} & set(planned)
-    assert names(fresh, fresh.plan("suite=small", "only=NONE")["train"]) == {("NONE", 0), ("NONE", 1)}
+    assert names(fresh, fresh.plan("suite=small", "only=NONE")["run"]) == {("NONE", 0), ("NONE", 1)}
 
 
 @pytest.mark.parametrize(
@@ -342,10 +362,10 @@ def test_the_profile_says_the_device_and_what_it_takes_of_it(fresh, profile, dev
     output = succeeded(
         fresh.call("snakemake", "-n", "-p", "--profile", f"profiles/{profile}", "--config", "suite=small")
     )
-    commands = re.findall(r"distillbench (train|evaluate .* --stage predictions) .*--device (\S+)", output)
-    assert len(commands) == 10 and {used for _, used in commands} == {device}
-    blocks = re.findall(r"^rule (?:train|predict):\n((?:    .*\n)*)", output, re.MULTILINE)
-    assert len(blocks) == 10 and all(f"gpu={gpus}" in block for block in blocks)
+    commands = re.findall(r"distillbench complete .*--device (\S+)", output)
+    assert len(commands) == 5 and set(commands) == {device}
+    blocks = re.findall(r"^rule run:\n((?:    .*\n)*)", output, re.MULTILINE)
+    assert len(blocks) == 5 and all(f"gpu={gpus}" in block for block in blocks)
     limited = yaml.safe_load((ROOT / f"profiles/{profile}/profile.yaml").read_text()).get("resources", {})
     assert limited == ({"gpu": 1} if profile == "gpu" else {}), "so many jobs on the GPU at a time"
 
@@ -354,7 +374,7 @@ def test_the_profile_says_the_device_and_what_it_takes_of_it(fresh, profile, dev
 def test_a_suite_is_the_one_that_was_typed_whatever_number_it_may_be(fresh, name):
     for seed, other in enumerate(["7", "202611", "007", "2026_11", "-x"]):
         (fresh.path / f"params/{other}.yaml").write_text(SMALL.replace("[0, 1]", f"[{seed + 5}]"))
-    (seed,) = {run.rpartition("/s")[2].partition("-")[0] for run in fresh.plan(f"suite={name}", "only=NONE")["train"]}
+    (seed,) = {run.rpartition("/s")[2].partition("-")[0] for run in fresh.plan(f"suite={name}", "only=NONE")["run"]}
     assert (fresh.path / f"params/{name}.yaml").read_text().count(f"seeds: [{seed}]")
 
 
@@ -384,10 +404,8 @@ def test_planning_imports_no_torch_and_no_numpy(fresh):
 def test_runs_are_trained_seed_by_seed_and_evaluated_at_once(project):
     project.add("  LOW: {DISTILLER.TYPE: NONE, SOLVER.LR: 0.01}\n")
     output = succeeded(project.snakemake("--cores", "1", "--config", "suite=small", "only=LOW"))
-    order = re.findall(r"(?:rule|localrule) (train|predict|metrics):|wildcards: run=\S+/(s\d)-", output)
-    assert [rule or seed for rule, seed in order] == [
-        word for seed in ("s0", "s1") for rule in ("train", "predict", "metrics") for word in (rule, seed)
-    ]
+    order = re.findall(r"(?:rule|localrule) (train|run):|wildcards: run=\S+/(s\d)-", output)
+    assert [rule or seed for rule, seed in order] == [word for seed in ("s0", "s1") for word in ("run", seed)]
 
 
 @pytest.mark.parametrize("what", [[], ["--predictions"]], ids=["with weights", "predictions"])
@@ -399,7 +417,7 @@ def test_after_an_import_nothing_is_trained_or_predicted(project, what):
         shutil.rmtree(project.path / folder)
     assert succeeded(project.call(*command, "import", "small.tar")).count("imported ") == 5
     planned = project.plan()
-    assert planned["tables"] == {"small"} and not {"train", "predict", "metrics", "data"} & set(planned)
+    assert planned["tables"] == {"small"} and not {"train", "run", "data"} & set(planned)
     arrived = {path: content for path, (content, _) in project.files("results/runs").items()}
     assert arrived == {path: content for path, content in runs.items() if not (what and path.match("*.pt"))}
     lines = succeeded(project.call(*command, "explain", "small", "KD")).splitlines()
@@ -454,49 +472,82 @@ def evaluations(store, run, name):
     return [f"{evaluation_directory(store.run(run), checkpoint)}/{name}" for checkpoint in ("last", "best")]
 
 
-def test_a_training_needs_its_specification_its_images_and_the_checkpoint_that_teaches(stored, monkeypatch):
+def old(*paths):
+    return [f"ancient {path}" for path in paths]
+
+
+CODE = "src/distillbench/evaluation/metrics.py"
+IMAGES = "results/data/digits.npz"
+
+
+def test_a_training_needs_its_specification_its_images_and_its_teacher_whole(stored, monkeypatch):
     rules, runs = functions(stored, monkeypatch), stores.runs(stored)
-    teacher, student = runs["Teacher/s0"], runs["KD/s1"]
+    teacher, student, store = runs["Teacher/s0"], runs["KD/s1"], rules.STORE
+    assert [rules.run_input(of(run)) for run in runs.values()] == [[CODE]] * 5
     assert [rules.training_input(of(run)) for run in runs.values()] == [[]] * 5
-    without(rules.STORE, teacher, "model.last.pt")
-    without(rules.STORE, student, "record.json")
-    own = [f"results/specs/{student}.json", "results/data/digits.npz"]
-    taught = [f"results/runs/{teacher}/{name}" for name in ("spec.json", "record.json", "model.best.pt")]
-    assert rules.training_input(of(student)) == [f"ancient {path}" for path in own + taught]
-    assert rules.training_input(of(teacher)) == [
-        f"ancient {path}" for path in (f"results/specs/{teacher}.json", "results/data/digits.npz")
-    ]
+    without(store, student, "record.json", "predictions.npz", "metrics.json")
+    needed = [f"results/specs/{student}.json", IMAGES, *evaluations(store, teacher, "metrics.json")]
+    rules = functions(stored, monkeypatch)  # as the next call of Snakemake reads them
+    assert rules.run_input(of(student)) == rules.training_input(of(student)) == old(*needed)
+    without(store, teacher, "model.last.pt")  # not the one that teaches
+    assert rules.run_input(of(student)) == old(*needed)
+    without(store, teacher, "model.best.pt")
+    weights = [f"results/runs/{teacher}/{name}" for name in ("spec.json", "record.json", "model.best.pt")]
+    assert rules.run_input(of(student)) == old(*needed, *weights)
+    assert rules.run_input(of(teacher)) == [CODE]
+    assert rules.training_input(of(teacher)) == old(f"results/specs/{teacher}.json", IMAGES)
+    without(store, teacher, "metrics.json", "predictions.npz")  # now its own job makes it whole
+    rules = functions(stored, monkeypatch)
+    assert rules.run_input(of(student)) == old(*needed)
+    assert rules.run_input(of(teacher)) == old(f"results/specs/{teacher}.json", IMAGES)
 
 
 def test_a_forced_training_follows_its_teachers(stored, monkeypatch):
     rules, runs = functions(stored, monkeypatch, forced=["train"]), stores.runs(stored)
-    needed = rules.training_input(of(runs["KD/s1"]))
-    assert f"results/runs/{runs['Teacher/s0']}/model.best.pt" in needed and not any("ancient" in n for n in needed)
-    assert rules.prediction_input(of(runs["NONE/s0"])) and rules.again_option(of(runs["KD/s1"])) == "--again"
-    one = functions(stored, monkeypatch, forced=[f"results/runs/{runs['KD/s0']}/history.csv"])
-    assert [name for name, run in runs.items() if one.again(run)] == ["KD/s0"]
-    forced = rules.again_option(of(runs["KD/s1"])), os.environ["DISTILLBENCH_AGAIN"].split()
-    assert forced == ("--again", [runs["KD/s1"]])
+    teacher, student = runs["Teacher/s0"], runs["KD/s1"]
+    own = {f"results/runs/{student}/{name}" for name in RUN_FILES}
+    assert own < set(rules.run_input(of(student))), "its training comes first"
+    for needed in (rules.run_input(of(student)), rules.training_input(of(student))):
+        assert set(evaluations(rules.STORE, teacher, "metrics.json")) < set(needed)
+        assert not any("ancient" in name for name in needed)
+    assert rules.again_option(of(student)) == "--again"
+    assert os.environ["DISTILLBENCH_AGAIN"].split() == [student]
     rules.workflow.is_main_process = False  # a job elsewhere, in the environment that it was started in
     assert [name for name, run in runs.items() if rules.again_option(of(run))] == ["KD/s1"]
+    one = functions(stored, monkeypatch, forced=[f"results/runs/{runs['KD/s0']}/history.csv"])
+    assert [name for name, run in runs.items() if one.again(run)] == ["KD/s0"]
     none = functions(stored, monkeypatch)
     assert not any(none.again(run) or none.again_option(of(run)) for run in runs.values())
+
+
+def test_metrics_follow_a_teacher_that_is_trained_again(stored, monkeypatch):
+    runs = stores.runs(stored)
+    teacher, student = runs["Teacher/s0"], runs["KD/s1"]
+    rules = functions(stored, monkeypatch, forced=[f"results/runs/{teacher}/model.best.pt"])
+    assert rules.run_input(of(student)) == [*evaluations(rules.STORE, teacher, "metrics.json"), CODE]
+    assert rules.run_input(of(runs["NONE/s0"])) == [CODE]
+    assert rules.workflow.dag.forcefiles == set(evaluations(rules.STORE, student, "metrics.json"))
 
 
 def test_an_evaluation_needs_what_it_is_made_from_and_nothing_where_it_is_there(stored, monkeypatch):
     rules, runs = functions(stored, monkeypatch), stores.runs(stored)
     student, teacher, store = runs["KD/s1"], runs["Teacher/s0"], rules.STORE
-    assert rules.prediction_input(of(student)) == []
-    predictions = [path for run in (student, teacher) for path in evaluations(store, run, "predictions.npz")]
-    code = "src/distillbench/evaluation/metrics.py"
-    assert rules.metrics_input(of(student)) == [*(f"ancient {path}" for path in predictions), code]
-    assert rules.metrics_input(of(teacher)) == [*(f"ancient {path}" for path in predictions[2:]), code]
+    taught = evaluations(store, teacher, "metrics.json")
     without(store, teacher, "predictions.npz")
-    assert rules.metrics_input(of(student)) == []
+    assert rules.run_input(of(student)) == rules.run_input(of(teacher)) == [], "metrics alone are enough"
     without(store, student, "metrics.json")
-    assert rules.metrics_input(of(student)) == [*(f"ancient {path}" for path in predictions), code]
-    files = [f"results/runs/{teacher}/{name}" for name in RUN_FILES]
-    assert rules.prediction_input(of(teacher)) == [f"ancient {path}" for path in (*files, "results/data/digits.npz")]
+    rules = functions(stored, monkeypatch)
+    assert rules.run_input(of(student)) == old(IMAGES, *taught), "the teacher predicts again"
+    without(store, teacher, "model.best.pt")
+    weights = [f"results/runs/{teacher}/{name}" for name in ("spec.json", "record.json", "model.best.pt")]
+    assert rules.run_input(of(student)) == old(IMAGES, *taught, *weights)
+    without(store, runs["NONE/s0"], "metrics.json", "predictions.npz")
+    without(store, runs["NONE/s1"], "metrics.json", "model.last.pt")
+    rules = functions(stored, monkeypatch)
+    assert rules.run_input(of(runs["NONE/s0"])) == old(IMAGES)
+    assert rules.run_input(of(runs["NONE/s1"])) == [CODE]
+    urgent = {name: rules.urgency(of(runs[name])) for name in ("NONE/s0", "NONE/s1", "KD/s1")}
+    assert set(urgent.values()) == {1000}, "what is trained is in the tables at once"
 
 
 def test_every_run_is_evaluated_and_reports_are_those_of_whole_suites(stored, monkeypatch):
@@ -515,8 +566,10 @@ def test_every_run_is_evaluated_and_reports_are_those_of_whole_suites(stored, mo
 
 
 def test_runs_are_more_urgent_the_smaller_their_seed(stored, monkeypatch):
+    for path in (stored / "results/runs").rglob("*.*"):
+        path.unlink()
     rules, runs = functions(stored, monkeypatch), stores.runs(stored)
-    urgent = {name: rules.seed_major(of(run)) for name, run in runs.items()}
+    urgent = {name: rules.urgency(of(run)) for name, run in runs.items()}
     assert urgent == {"Teacher/s0": 2, "NONE/s0": 2, "KD/s0": 2, "NONE/s1": 1, "KD/s1": 1}
 
 
@@ -529,20 +582,31 @@ def test_a_run_has_the_threads_of_its_specification(tmp_path, monkeypatch):
 def test_what_was_made_from_something_else_is_made_again(stored, monkeypatch):
     rules, runs = functions(stored, monkeypatch), stores.runs(stored)
     store, teacher, student = rules.STORE, runs["Teacher/s0"], runs["KD/s1"]
-    for run in runs.values():
-        assert rules.prediction_input(of(run)) == [] and rules.metrics_input(of(run))[0].startswith("ancient ")
+    taught, own = evaluations(store, teacher, "metrics.json"), evaluations(store, student, "metrics.json")
+    assert [rules.run_input(of(run)) for run in runs.values()] == [[CODE]] * 5
     assert not rules.workflow.dag.forcefiles
     stores.finish(store, teacher, weight=2.0)
     rules = functions(stored, monkeypatch)  # as the next call of Snakemake reads them
     assert [rules.training_input(of(run)) for run in runs.values()] == [[]] * 5
-    assert not rules.metrics_input(of(student))[0].startswith("ancient ")
-    assert rules.metrics_input(of(teacher))[0].startswith("ancient ")
-    assert rules.workflow.dag.forcefiles == set(evaluations(store, student, "metrics.json"))
+    assert rules.run_input(of(student)) == [*old(*taught), CODE] and rules.run_input(of(teacher)) == [CODE]
+    assert rules.workflow.dag.forcefiles == set(own)
     record = store.run(student) / "record.json"
     record.write_text(record.read_text().replace(read_json(record)["weights"]["last"], "7" * 64))
     rules = functions(stored, monkeypatch)
-    assert f"results/runs/{student}/model.last.pt" in rules.prediction_input(of(student))
-    assert rules.workflow.dag.forcefiles == set(evaluations(store, student, "predictions.npz"))
+    assert rules.run_input(of(student)) == [*old(IMAGES, *taught), CODE]
+    assert rules.workflow.dag.forcefiles == set(own)
     (store.run(student) / "model.last.pt").unlink()  # they cannot be made again
     rules = functions(stored, monkeypatch)
-    assert rules.prediction_input(of(student)) == []
+    assert rules.run_input(of(student)) == [CODE] and not rules.workflow.dag.forcefiles
+
+
+def test_metrics_follow_a_teacher_whose_predictions_are_renewed(stored, monkeypatch):
+    rules, runs = functions(stored, monkeypatch), stores.runs(stored)
+    teacher, student, store = runs["Teacher/s0"], runs["KD/s1"], rules.STORE
+    record = store.run(teacher) / "record.json"
+    record.write_text(record.read_text().replace(read_json(record)["weights"]["best"], "7" * 64))
+    rules = functions(stored, monkeypatch)
+    assert rules.run_input(of(teacher)) == [*old(IMAGES), CODE]
+    assert rules.run_input(of(student)) == [*evaluations(store, teacher, "metrics.json"), CODE]
+    forced = {path for run in (teacher, student) for path in evaluations(store, run, "metrics.json")}
+    assert rules.workflow.dag.forcefiles == forced

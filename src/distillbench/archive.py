@@ -20,23 +20,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distillbench import __version__
-from distillbench.claim import claim
 from distillbench.command_lines import command
 from distillbench.config.specification import RUN_ID, read_specification
 from distillbench.errors import UserError
-from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.files import read_json, sha256_of, to_json
-from distillbench.store import RUN_FILES, read_record
+from distillbench.store.claim import claim
+from distillbench.store.layout import CHECKPOINTS, METRICS, PARTS, PREDICTIONS, weights_file
+from distillbench.store.record import read_record
 
 SCHEMA = 1
 MANIFEST, MAX_MANIFEST = "manifest.json", 2**26
 ENDINGS = (".tar", ".tar.gz", ".tgz")
-WEIGHTS = tuple(f"model.{checkpoint}.pt" for checkpoint in CHECKPOINTS)
-EVALUATIONS = {
-    name: [(evaluation_directory("", checkpoint) / name).as_posix() for checkpoint in CHECKPOINTS]
-    for name in ("predictions.npz", "metrics.json")
-}
-NEEDED = (*(n for n in RUN_FILES if n not in WEIGHTS), *(path for paths in EVALUATIONS.values() for path in paths))
+WEIGHTS = tuple(map(weights_file, CHECKPOINTS))
+NEEDED = tuple(name for part in PARTS for name in part.files if name not in WEIGHTS)
 
 
 class Outcome(NamedTuple):
@@ -240,7 +236,7 @@ def _check_run(directory, run, entry):
     digests = set(weights) == set(CHECKPOINTS) and all(re.fullmatch("[0-9a-f]{64}", w) for w in weights.values())
     if record["run"] != run or weights != entry["weights"] or not digests:
         raise UserError(f"{directory}/record.json: names other weights or another run than the manifest")
-    for name in EVALUATIONS["metrics.json"]:
+    for name in METRICS.files:
         if read_json(directory / name)["run_sha256"] != specification.digest:
             raise UserError(f"{directory}/{name}: metrics of another run")
         _metrics(directory / name)
@@ -291,11 +287,11 @@ def _difference(here, there):
         name = path.relative_to(there).as_posix()
         if not (here / name).exists() or name == "spec.json":
             continue
-        if name in EVALUATIONS["metrics.json"]:
+        if name in METRICS.files:
             ours, theirs = _metrics(here / name), _metrics(path)
             same = all(math.isclose(ours[key], theirs[key], rel_tol=1e-9) for key in ours.keys() & theirs.keys())
         else:
-            judged = not record.exists() or name in EVALUATIONS["predictions.npz"]
+            judged = not record.exists() or name in PREDICTIONS.files
             same = not judged or sha256_of(here / name) == sha256_of(path)
         if not same:
             return _digests(name, sha256_of(here / name), sha256_of(path))

@@ -55,6 +55,10 @@ def parser():
         ["--device"],
         {"default": "auto", "help": "cpu, cuda, cuda:1, ...; auto takes CUDA if there is one (default)"},
     )
+    log = (
+        ["--log"],
+        {"nargs": "+", "choices": ("tensorboard", "wandb"), "default": [], "help": "log each epoch there, too"},
+    )
     command(plan, "say which runs of a suite are done and which would be trained", suite, only)
     command(
         train,
@@ -67,14 +71,18 @@ def parser():
             ["--save-seconds"],
             {"type": float, "default": 30.0, "help": "save the state this often (default: 30)"},
         ),
-        (
-            ["--log"],
-            {"nargs": "+", "choices": ("tensorboard", "wandb"), "default": [], "help": "log each epoch there, too"},
-        ),
+        log,
         (
             ["--again"],
             {"action": "store_true", "help": "also where the run is finished; it stays until the new one is complete"},
         ),
+    )
+    command(
+        complete,
+        "make a run of a planned suite whole: train, predict, compute metrics (a rule of the workflow)",
+        run,
+        device,
+        log,
     )
     command(
         evaluate,
@@ -265,42 +273,21 @@ def plan(suite, only):
 
 def train(spec, out, work, device, save_seconds, log, again):
     """Train one run from its specification; interrupted, the same command goes on where it stopped."""
-    from distillbench.claim import claim
-    from distillbench.config import method_files
-    from distillbench.config.implemented import require_file
-    from distillbench.config.specification import read_specification
-    from distillbench.files import read_json
-    from distillbench.loggers import open_loggers, require
-    from distillbench.store import Store, require_own, require_work
+    from distillbench import jobs
+    from distillbench.store import Store
 
-    specification, source = read_specification(spec), read_json(spec).get("source")
-    require_file(spec)
-    work, store, name = work or f"{out.rstrip('/')}.work", Store(), specification["dataset"]["name"]
-    if os.path.abspath(out) != os.path.abspath(store.run(specification.id)):
-        require_own(out, specification, work)
-    require_work(work)
-    with claim(work, report=_say):  # now: whatever fails from here on leaves its reason
-        print(f"{specification.id} -> {out}", flush=True)
-        from distillbench import data as datasets
-        from distillbench.engine.run import train as train_run
+    work = work or f"{out.rstrip('/')}.work"
+    jobs.train(Store(), spec, out, work, device=device, save_seconds=save_seconds, log=log, again=again, report=_say)
 
-        if source and source.get("method_file"):
-            method_files.use([source["method_file"]])
-            source = {**source, "method_source": Path(source["method_file"]).read_text(encoding="utf-8")}
-        require(log)
-        train_run(
-            specification,
-            datasets.load(name, datasets.data_path(name)),
-            out,
-            work=work,
-            runs=store.runs,
-            device=device,
-            save_seconds=save_seconds,
-            source=source,
-            report=_say,
-            logger=lambda: open_loggers(log, specification, store.results / "logs"),
-            again=again,
-        )
+
+def complete(run, device, log):
+    """Make a planned run whole: train it, predict and compute its metrics, as far as they are missing or stale."""
+    from distillbench import jobs
+    from distillbench.store import Store
+
+    store = Store()
+    planned = store.planned(run).exists() or (store.run(run) / "spec.json").exists()
+    jobs.complete(store, run if planned else store.find(run), device, log, report=_say)
 
 
 def _say(line):
@@ -312,32 +299,17 @@ def evaluate(run, stage, device):
 
     Predictions that are here are kept unless they are stale or --stage predictions asks for them.
     """
-    from distillbench import data as datasets
-    from distillbench.claim import claim
-    from distillbench.evaluation import CHECKPOINTS
+    from distillbench import jobs
     from distillbench.store import Store
+    from distillbench.store.claim import claim
 
     store = Store()
     run_id = store.find(run)
     with claim(store.work(run_id)):
-        if stage == "predictions":
-            missing = CHECKPOINTS
-        else:
-            stale = store.stale(run_id)
-            missing = [c for c in CHECKPOINTS if not store.predicted(run_id, c) or ("predictions.npz", c) in stale]
-        if missing and stage != "metrics":
-            from distillbench.evaluation.predictions import predict
-
-            name = store.specification(run_id)["dataset"]["name"]
-            images = datasets.load(name, datasets.data_path(name))
-            for checkpoint in missing:
-                predict(store.run(run_id), checkpoint, images, device)
+        if stage != "metrics":
+            jobs.predict(store, run_id, device, anew=stage == "predictions")
         if stage != "predictions":
-            from distillbench.evaluation.metrics import write_metrics
-
-            for checkpoint in CHECKPOINTS:
-                values = write_metrics(store, run_id, checkpoint)["metrics"]
-                print(f"{run_id} {checkpoint}: " + ", ".join(f"{v['metric']} {v['value']:.4g}" for v in values))
+            jobs.measure(store, run_id)
 
 
 def tables(suite, out, partial):

@@ -14,10 +14,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-from distillbench.claim import LOCK, claim
 from distillbench.config.components import PACKAGE
 from distillbench.config.specification import RUN_ID
 from distillbench.errors import UserError
+from distillbench.store.claim import LOCK, claim
 
 PINS = "params/pins.txt"
 EXPAND = """\

@@ -1,11 +1,13 @@
 """Planning a suite: expand it and freeze what it consists of. Shared by the workflow's parsing and the command line."""
 
-from distillbench.claim import claim
 from distillbench.config.suite import load_suite
 from distillbench.errors import UserError
 from distillbench.files import read_json, to_json, write_atomically
 from distillbench.reporting.index import index_path, write_index
-from distillbench.store import FINISHED, Store, bring
+from distillbench.store import Store
+from distillbench.store.claim import claim
+from distillbench.store.layout import FINISHED
+from distillbench.store.place import bring
 
 
 def plan_suite(name, only=None, root=".", write=True):

@@ -10,11 +10,11 @@ from distillbench.command_lines import config_texts, handed_on
 from distillbench.config.specification import RUN_ID
 from distillbench.environment import as_text, name_user
 from distillbench.errors import UserError, one_line
-from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
 from distillbench.reporting.index import figure_names
-from distillbench.store import RUN_FILES, Store, finished
+from distillbench.store import Store
+from distillbench.store.layout import METRICS, PREDICTIONS, RUN_FILES, finished, weights_file
 from snakemake.io import _IOFile
 from snakemake.persistence import FileBackupMixin
 
@@ -73,7 +73,9 @@ def is_there(persistence, path):
     return path.exists()
 
 
-assert _IOFile.protected and FileBackupMixin.backup_output and FileBackupMixin.restore_output, "another Snakemake"
+assert (
+    _IOFile.protected and FileBackupMixin.backup_output and FileBackupMixin.restore_output
+), "another Snakemake"
 _IOFile.protected = never_protected
 FileBackupMixin.backup_output, FileBackupMixin.restore_output = back_up_nothing, is_there
 
@@ -89,13 +91,13 @@ def specified(run):
     return PLAN.runs.get(run) or STORE.specification(run)
 
 
-def evaluation(run, name):
-    """The files NAME of a run's evaluations, one a checkpoint."""
-    return [str(evaluation_directory(STORE.run(run), c) / name) for c in CHECKPOINTS]
+def evaluations(run, part):
+    """The files of a part of a run's evaluation, one a checkpoint."""
+    return [f"{STORE.runs}/{run}/{name}" for name in part.files]
 
 
 def all_metrics():
-    return [path for run in PLAN.runs for path in evaluation(run, "metrics.json")]
+    return [path for run in PLAN.runs for path in evaluations(run, METRICS)]
 
 
 def reports():
@@ -143,12 +145,8 @@ def paper_files(suite):
     return [f"reports/{suite}/paper/{name}" for name in names]
 
 
-def present(paths):
-    return all(Path(path).exists() for path in paths)
-
-
-def again(*runs):
-    """Whether one of these runs is to be trained though it is finished: -R train, -F, or -R, -f and a file of the run.
+def again(run):
+    """Whether a run is to be trained though it is finished: -R train, -F, or -R, -f and a file of its training.
 
     Asked while jobs are made, as Snakemake knows its arguments only then.
     """
@@ -162,7 +160,7 @@ def again(*runs):
     return (
         settings.forceall
         or "train" in forced
-        or any(str(STORE.run(run) / name) in forced for run in runs for name in RUN_FILES)
+        or any(f"{STORE.runs}/{run}/{name}" in forced for name in RUN_FILES)
     )
 
 
@@ -176,73 +174,82 @@ def again_option(wildcards):
     return "--again" if workflow.is_main_process or wildcards.run in forced else ""
 
 
-def made_before(files, renew):
-    """Inputs that have to be there; their times make nothing stale, unless the job runs anyhow."""
-    return [str(file) if renew else ancient(str(file)) for file in files]
+@cache
+def missing(run):
+    """What is to be made of a run, see `Store.missing`; of one that is damaged, only what is not here."""
+    try:
+        return STORE.missing(run)
+    except UserError as error:  # the run's own job fails, those of others do not
+        print(f"distillbench: {one_line(error)}", file=sys.stderr)
+        return STORE.absent(run)
+
+
+def renewed(run):
+    """Whether predictions that are here are made again, as they are of other weights or have no ranks."""
+    return "predictions" in missing(run) and "predictions" not in STORE.absent(run)
+
+
+def made_before(files):
+    """Inputs that have to be there; their times make nothing stale."""
+    return [ancient(str(file)) for file in files]
+
+
+def training_files(run):
+    """What a training is made from: specification, images, and the teacher."""
+    specification = specified(run)
+    files = [STORE.planned(run), f"results/data/{specification['dataset']['name']}.npz"]
+    return files + (teacher_files(specification, True) if specification.teacher_id else [])
+
+
+def teacher_files(specification, weights):
+    """A teacher that is whole. weights: whether its weights are needed: if they did not come with it, it trains again."""
+    run, checkpoint = specification.teacher_id, specification["teacher"]["checkpoint"]
+    files = evaluations(run, METRICS)
+    needed = [STORE.run(run) / name for name in ("spec.json", "record.json", weights_file(checkpoint))]
+    weights = weights or not PREDICTIONS.here(STORE.run(run))  # to predict with
+    if weights and METRICS.here(STORE.run(run)) and not all(path.exists() for path in needed):
+        files += needed
+    return files
 
 
 def training_input(wildcards):
     """Nothing for a finished run: then a missing or newer teacher cannot make it train again."""
     run = wildcards.run
-    if finished(STORE.run(run)) and not again(run):
-        return []
-    specification = specified(run)
-    files = [STORE.planned(run), f"results/data/{specification['dataset']['name']}.npz"]
-    if specification.teacher_id:
-        teacher = STORE.run(specification.teacher_id)
-        weights = f"model.{specification['teacher']['checkpoint']}.pt"
-        files += [teacher / "spec.json", teacher / "record.json", teacher / weights]
-    return made_before(files, again(run))
+    if again(run):
+        return [str(file) for file in training_files(run)]
+    return [] if finished(STORE.run(run)) else made_before(training_files(run))
 
 
-def prediction_input(wildcards):
-    """Nothing where the predictions are there and of these weights, so that they serve without checkpoints."""
-    run = wildcards.run
-    renew = again(run) or renewed(run, "predictions.npz")
-    if present(evaluation(run, "predictions.npz")) and not renew:
-        return []
-    dataset = run.partition("/")[0]
-    return made_before([*(STORE.run(run) / name for name in RUN_FILES), f"results/data/{dataset}.npz"], renew)
+def run_input(wildcards):
+    """What the missing parts of a run are made from; of one that is whole the code of the metrics, which may change.
 
-
-def metrics_input(wildcards):
-    """The predictions, the teacher's too, and the code of the metrics; nothing where only the metrics were pulled."""
-    run, teacher = wildcards.run, specified(wildcards.run).teacher_id
-    runs = [run, teacher] if teacher else [run]
-    predictions = [path for each in runs for path in evaluation(each, "predictions.npz")]
-    here = present(evaluation(run, "metrics.json"))
-    if here and not present(predictions) and not again(*runs):
-        return []
-    stale = ((run, "metrics.json"), *((each, "predictions.npz") for each in runs))
-    predicted = "predict" in workflow.dag_settings.forcerun
-    renew = again(*runs) or predicted or (here and renewed(run, "metrics.json", *stale))
-    return [*made_before(predictions, renew), str(PACKAGE / "evaluation/metrics.py")]
-
-
-def renewed(run, name, *origins):
-    """Whether the files NAME of a run's evaluations, or one of `origins`, (run, name) each, were made from something
-    else than is here now and can be renewed. Then their job runs whatever the files' times, which say nothing of files
-    that came from elsewhere.
+    Parts that are stale, or that a teacher made again makes stale, are made again whatever the files' times, which say
+    nothing of files that came from elsewhere.
     """
-    renew = any(is_stale(*file) for file in origins or ((run, name),))
-    if renew:
-        workflow.dag.forcefiles.update(evaluation(run, name))
-    return renew
+    run, specification = wildcards.run, specified(wildcards.run)
+    teacher, parts, directory = specification.teacher_id, missing(run), STORE.run(run)
+    follows = bool(teacher) and (again(teacher) or renewed(teacher))
+    images = f"results/data/{specification['dataset']['name']}.npz"
+    if again(run):
+        taught = teacher_files(specification, True) if teacher else []
+        return [images, *(str(file) for file in (*(directory / name for name in RUN_FILES), *taught))]
+    if METRICS.here(directory) and (parts or follows):
+        workflow.dag.forcefiles.update(evaluations(run, METRICS))
+    files, predicted = [], all(PREDICTIONS.here(STORE.run(each)) for each in (run, teacher or run))
+    if "training" in parts:
+        files = training_files(run)
+    elif parts or follows:
+        files = [images] if "predictions" in parts or not predicted else []
+        files += teacher_files(specification, False) if teacher else []
+    files = [str(file) for file in files] if follows else made_before(files)
+    return files + ([str(PACKAGE / "evaluation/metrics.py")] if predicted else [])
 
 
-@cache
-def is_stale(run, name):
-    try:
-        found = {file for file, _ in STORE.stale(run)}
-    except UserError as error:  # the run's own jobs fail, those of others do not
-        print(f"distillbench: {one_line(error)}", file=sys.stderr)
-        return False
-    return name in found and ("predictions.npz" not in found or finished(STORE.run(run)))
-
-
-def seed_major(wildcards):
-    """Priority of a run: every cell has one run before any has two."""
+def urgency(wildcards):
+    """Priority of a run: every cell has one run before any has two, and what is trained is in the tables at once."""
     rounds = PLAN.rounds
+    if "training" not in missing(wildcards.run):
+        return 1000
     return max(rounds.values()) + 1 - rounds[wildcards.run] if wildcards.run in rounds else 0
 
 
@@ -253,6 +260,11 @@ def run_threads(wildcards):
 def run_device(wildcards, resources):
     """Never what a machine happens to have: a profile gives GPUs to the rules, or the job runs on the CPU."""
     return "cuda" if resources.gpu else "cpu"
+
+
+def log_option(wildcards):
+    names = PLAN.loggers(wildcards.run)
+    return " ".join(["--log", *names]) if names else ""
 
 
 def write_partial_reports():

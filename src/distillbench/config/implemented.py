@@ -9,6 +9,7 @@ import rfc8785
 from distillbench.config import components
 from distillbench.config.resolve import flatten, resolve
 from distillbench.config.specification import (
+    CHECKPOINTS,
     RUN_ID,
     Specification,
     build_specification,
@@ -18,7 +19,6 @@ from distillbench.config.specification import (
     without_neutral,
 )
 from distillbench.errors import UserError, one_of
-from distillbench.evaluation import CHECKPOINTS
 from distillbench.files import read_json
 
 FILE = {"id", "sha256", "specification", "source"}  # the keys of a specification's file

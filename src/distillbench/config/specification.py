@@ -14,6 +14,7 @@ from distillbench.config.schema import SCHEMA
 from distillbench.errors import UserError
 from distillbench.files import read_json
 
+CHECKPOINTS = ("last", "best")  # of a run's weights
 RUN_ID = r"[A-Za-z0-9_]+/[A-Za-z0-9_-]+/[a-z0-9+_]+/s\d+-[0-9a-f]{12}"  # also the workflow's wildcard
 
 # Values at which a key is left out of the digest, per schema number, frozen for ever: a key that is added

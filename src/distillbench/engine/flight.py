@@ -9,7 +9,8 @@ from pathlib import Path
 from distillbench.engine.weights import load_tensors, save_tensors
 from distillbench.errors import RunFailed, UserError
 from distillbench.files import read_json, to_json, write_atomically
-from distillbench.store import FINISHED, PROGRESS, STATE, bring
+from distillbench.store.layout import FINISHED, PROGRESS, STATE
+from distillbench.store.place import bring
 
 
 @dataclass

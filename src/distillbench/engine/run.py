@@ -5,7 +5,6 @@ from contextlib import nullcontext
 
 import torch
 
-from distillbench.claim import claim
 from distillbench.config import components
 from distillbench.config.implemented import require_trainable
 from distillbench.engine.feed import Resident, epoch_plan, fetch
@@ -14,7 +13,9 @@ from distillbench.engine.learner import DTYPES, Learner, averages, evaluate
 from distillbench.engine.record import Stopwatch, write_run
 from distillbench.engine.weights import load_teacher
 from distillbench.errors import RunFailed, UserError
-from distillbench.store import bring, discard, finished
+from distillbench.store.claim import claim
+from distillbench.store.layout import finished
+from distillbench.store.place import bring, discard
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 

@@ -12,7 +12,7 @@ from distillbench.config.specification import read_specification
 from distillbench.errors import UserError
 from distillbench.files import write_atomically
 from distillbench.models import build_network
-from distillbench.store import read_record
+from distillbench.store.record import read_record
 
 
 def save_tensors(path, content):

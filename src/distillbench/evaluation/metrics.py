@@ -12,8 +12,9 @@ import numpy as np
 from scipy.special import log_softmax
 
 from distillbench.errors import RunFailed, UserError
-from distillbench.evaluation import PROTOCOL, SPLIT, evaluation_directory, identity
 from distillbench.files import sha256_of, to_json, write_atomically
+from distillbench.store.identity import identity
+from distillbench.store.layout import PROTOCOL, SPLIT, evaluation_directory
 
 SCHEMA = 1
 METRICS, METRICS_TO_TEACHER = {}, {}

@@ -11,8 +11,8 @@ from distillbench.engine.learner import evaluation_logits, target_rank
 from distillbench.engine.run import prepare_device, put_images, require_images
 from distillbench.engine.weights import load_run
 from distillbench.errors import RunFailed
-from distillbench.evaluation import evaluation_directory
 from distillbench.files import write_atomically
+from distillbench.store.layout import evaluation_directory
 
 FIRST = 5  # classes that are kept by rank
 

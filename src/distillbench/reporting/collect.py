@@ -4,7 +4,7 @@ import pandas as pd
 
 from distillbench.command_lines import workflow
 from distillbench.errors import UserError
-from distillbench.evaluation import CHECKPOINTS
+from distillbench.store.layout import CHECKPOINTS
 
 METRICS = ["run", "task", "split", "checkpoint", "metric", "value"]
 COSTS = ["parameters", "multiply_adds", "seconds", "images_per_second"]  # of a run's record

@@ -3,11 +3,11 @@
 from distillbench.command_lines import command, workflow
 from distillbench.config.specification import flat
 from distillbench.errors import UserError, one_of
-from distillbench.evaluation import CHECKPOINTS, evaluation_directory
 from distillbench.planning import plan_where_possible
 from distillbench.reporting.results import read_results
 from distillbench.reporting.tables import grid
-from distillbench.store import processor_text
+from distillbench.store.layout import PREDICTIONS
+from distillbench.store.record import processor_text
 
 
 def explain(suite_name, name):
@@ -81,8 +81,8 @@ def _run(cell, entry, store):
     record = store.record(run)
     device = "cuda" if record and not record["device"].endswith("CPU") else "cpu"  # as the run was made, or the demo is
     train = command("train", options=["--spec", spec, "--out", out, "--work", work, "--device", device])
-    files = [("run", out), ("spec", spec), ("log", store.results / "logs/train" / f"{run}.log")]
-    files += [("predictions", evaluation_directory(out, c) / "predictions.npz") for c in CHECKPOINTS]
+    files = [("run", out), ("spec", spec), ("log", store.results / "logs/run" / f"{run}.log")]
+    files += [("predictions", out / name) for name in PREDICTIONS.files]
     facts = [("teacher", f"{teacher} ({cell.specification['teacher']['checkpoint']})")] if teacher else []
     facts += [(what, f"{path}{'' if path.exists() else '  (not here)'}") for what, path in files]
     facts += [("train", train), *_provenance(record)]

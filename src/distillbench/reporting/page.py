@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from distillbench.command_lines import command, workflow
 from distillbench.reporting.evidence import NO_REFERENCE, figure_files, gather, other_tables, references
 from distillbench.reporting.tables import grid, legend
-from distillbench.store import processor_text
+from distillbench.store.record import processor_text
 
 INTERVAL = re.compile(r"\[([+-])(\d+\.\d+), \1(\d+\.\d+)\]")  # both ends on one side of zero
 NUMBER = re.compile(r"([+-]?[\d.]+|-|)$")

@@ -1,24 +1,27 @@
 """Runs on disk: where everything of a run lies, how it stands, and how people name it."""
 
-import os
 import re
-import shutil
 from collections import defaultdict
 from pathlib import Path
 
-from distillbench.claim import FAILURE, LOCK, claimed
 from distillbench.config.implemented import older
 from distillbench.config.specification import RUN_ID, Specification, read_specification
 from distillbench.errors import UserError
-from distillbench.evaluation import CHECKPOINTS, evaluation_directory, identity
-from distillbench.files import move, read_json
-
-STATE, PROGRESS = "state.pt", "progress.json"  # in a work directory
-FINISHED = "finished"  # likewise: the files of a finished run on their way to their place
-RUN_FILES = ("spec.json", "record.json", "history.csv", "model.best.pt", "model.last.pt")
-
-RECORDED = {"run", "weights", "teacher_weights", "seconds", "images_per_second", "finished"}
-RECORDED |= {"commit", "modified", "versions", "device", "threads", "platform"}
+from distillbench.files import read_json
+from distillbench.store.claim import claimed
+from distillbench.store.identity import identity
+from distillbench.store.layout import (
+    CHECKPOINTS,
+    FAILURE,
+    FINISHED,
+    PARTS,
+    PROGRESS,
+    TRAINING,
+    evaluation_directory,
+    finished,
+    weights_file,
+)
+from distillbench.store.record import read_record
 
 
 class Store:
@@ -126,7 +129,7 @@ class Store:
             raise UserError(f"{path}: {error}; remove the file and evaluate again") from None
 
     def stale(self, run_id):
-        """{(name of a derived file, checkpoint): why it is not what would be computed now}, in the order of repair.
+        """{(part of the run, checkpoint): why it is not what would be computed now}, in the order of repair.
 
         Predictions are compared with the weights that the record names, metrics with the predictions of the run and of
         its teacher. What was made from something that is not here is not judged; predictions from before ranks were
@@ -137,19 +140,19 @@ class Store:
         for c in CHECKPOINTS:
             weights, predicted = record["weights"].get(c) if record else None, self.predicted(run_id, c)
             if predicted and weights and predicted["weights_sha256"] not in (None, weights):
-                found["predictions.npz", c] = "predictions of other weights"
-            elif predicted and not predicted["ranked_in"] and (directory / f"model.{c}.pt").exists():
-                found["predictions.npz", c] = "predictions without ranks"
+                found["predictions", c] = "predictions of other weights"
+            elif predicted and not predicted["ranked_in"] and (directory / weights_file(c)).exists():
+                found["predictions", c] = "predictions without ranks"
             if not (metrics := self._metrics_file(run_id, c)):
                 continue
             own = predicted or {"weights_sha256": weights}
-            if ("predictions.npz", c) in found:
-                found["metrics.json", c] = f"metrics of {found['predictions.npz', c]}"
+            if ("predictions", c) in found:
+                found["metrics", c] = f"metrics of {found['predictions', c]}"
             elif _differ(metrics.get("predictions", {}), own):
-                found["metrics.json", c] = "metrics of other predictions"
+                found["metrics", c] = "metrics of other predictions"
             elif _differ(metrics.get("teacher_predictions", {}), teacher):
-                found["metrics.json", c] = "metrics against other predictions of the teacher"
-        return dict(sorted(found.items(), key=lambda item: item[0][0], reverse=True))
+                found["metrics", c] = "metrics against other predictions of the teacher"
+        return dict(sorted(found.items(), key=lambda item: item[0][0] == "metrics"))
 
     def _teacher_predicted(self, run_id):
         specification = self.specification(run_id)
@@ -174,9 +177,9 @@ class Store:
         if trained and not self.running(run_id):
             if failure := self.failure(run_id):
                 return "failed", failure
-            if self._serves(run_id):
+            if not self.untrained([run_id]):
                 return "trained", "not evaluated"
-            missing = next(name for name in RUN_FILES if not (directory / name).exists())
+            missing = next(name for name in TRAINING.files if not (directory / name).exists())
             return "in part", f"has no {missing}; pull or restore it, or the workflow trains the run again"
         if self.running(run_id):
             return ("trained", "being evaluated") if trained else ("running", self._progress(run_id))
@@ -197,14 +200,12 @@ class Store:
 
     def _last_words(self, run_id):
         """The end of the log of a job that died before it began: the first thing that one says is the run's name."""
-        trained = (self.run(run_id) / "record.json").exists()
-        stage = "train" if not trained else "metrics" if self.predicted(run_id, "best") else "predict"
-        path = self.results / "logs" / stage / f"{run_id}.log"
+        path = self.results / "logs" / "run" / f"{run_id}.log"
         lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines() if path.exists() else []
         return f"{lines[-1]} (in {path})" if lines and not any(line.startswith(run_id) for line in lines) else ""
 
     def _progress(self, run_id):
-        path = self.work(run_id) / "progress.json"
+        path = self.work(run_id) / PROGRESS
         try:
             progress = read_json(path)
             epoch, accuracy = progress["epoch"], progress["test_top1"]
@@ -235,14 +236,25 @@ class Store:
 
     def untrained(self, runs):
         """Those of some runs that the workflow would train: what is missing of them is made from weights alone."""
-        return {run for run in runs if not self._serves(run)}
+        return {run for run in runs if "training" in self.absent(run) and not (self.work(run) / FINISHED).exists()}
 
-    def _serves(self, run_id):
-        """Whether a run's metrics are here or can be made from what is here of the run."""
-        directory, names = self.run(run_id), ("metrics.json", "predictions.npz")
-        places = [evaluation_directory(directory, checkpoint) for checkpoint in CHECKPOINTS]
-        made = any(all((place / name).exists() for place in places) for name in names)
-        return made or finished(directory) or (self.work(run_id) / FINISHED).exists()
+    def absent(self, run_id):
+        """Names of the parts that are to be made for the run to have its metrics, in the order of their making."""
+        return self._to_make(run_id, frozenset())
+
+    def missing(self, run_id):
+        """The same, with those that are stale and can be made again."""
+        stale = frozenset(name for name, _ in self.stale(run_id))
+        lost = "predictions" in stale and not finished(self.run(run_id))  # made from weights that are not here
+        return self._to_make(run_id, frozenset() if lost else stale)
+
+    def _to_make(self, run_id, stale):
+        names = []
+        for part in reversed(PARTS):  # each is made from the one before it
+            if part.name not in stale and part.here(self.run(run_id)):
+                break
+            names.insert(0, part.name)
+        return tuple(names)
 
     def running(self, run_id):
         """Whether a process works on the run now."""
@@ -272,136 +284,9 @@ class Store:
         return [line for line in lines if line]
 
 
-class LookingStore(Store):
-    """A store for lists of runs: what cannot be read stops none of the others.
-
-    It counts as not here, and the line that says why is in `problems`, {run: [line]}.
-    """
-
-    def __init__(self, root=".", planned=()):
-        super().__init__(root, planned)
-        self.problems = {}
-
-    def ids(self):
-        """Of what can be looked into."""
-        folders = [self.runs, *(folder for depth in range(1, 5) for folder in self.runs.glob("/".join("*" * depth)))]
-        for folder in folders:
-            if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
-                self.problems[str(folder)] = [f"{folder}: cannot be read (permission denied)"]
-        return super().ids()
-
-    @property
-    def told(self):
-        """All lines."""
-        return [line for lines in self.problems.values() for line in lines]
-
-    def attempt(self, run_id, read, default=None):
-        try:
-            return read()
-        except (UserError, OSError) as error:
-            told = str(error) if isinstance(error, UserError) else f"{error.filename}: {error.strerror}"
-            lines = self.problems.setdefault(run_id, [])
-            if told not in lines:
-                lines.append(told)
-            return default
-
-    def record(self, run_id):
-        return self.attempt(run_id, lambda: Store.record(self, run_id))
-
-    def predicted(self, run_id, checkpoint):
-        return self.attempt(run_id, lambda: Store.predicted(self, run_id, checkpoint), {})
-
-    def _metrics_file(self, run_id, checkpoint):
-        return self.attempt(run_id, lambda: Store._metrics_file(self, run_id, checkpoint))
-
-    def specification(self, run_id):
-        """As planned, where that of the run is damaged."""
-        planned = self.known.get(run_id)
-        if (self.run(run_id) / "spec.json").exists() and (planned or self.planned(run_id).exists()):
-            found = self.attempt(run_id, lambda: Store.specification(self, run_id))
-            return found or planned or read_specification(self.planned(run_id))
-        return Store.specification(self, run_id)
-
-    def state(self, run_id):
-        """As ever, or (damaged, the first problem), or (in part, what is missing)."""
-        found = self.attempt(run_id, lambda: Store.state(self, run_id)) if self.specified(run_id) else None
-        if run_id in self.problems:
-            return "damaged", self.problems[run_id][0]
-        return found or ("in part", "has no spec.json; pull or restore it, or plan a suite that has the run")
-
-    def specified(self, run_id):
-        """Whether there is anything that says what the run is."""
-        known = run_id in self.known or self.planned(run_id).exists()
-        return known or (self.run(run_id) / "spec.json").exists()
-
-    def older(self, run_id):
-        return self._known(run_id, Store.older) or ""
-
-    def other_realisation(self, run_id):
-        return self._known(run_id, Store.other_realisation)
-
-    def warnings(self, run_id):
-        return self._known(run_id, Store.warnings) or []
-
-    def _known(self, run_id, tell):
-        """What there is to tell of a run whose specification can be read; `state` says why it cannot."""
-        try:
-            return tell(self, run_id)
-        except UserError:
-            return None
-
-
-def read_record(path):
-    """What record.json of a finished run holds. Raises UserError if it is something else."""
-    record = read_json(path)
-    if not isinstance(record, dict) or not record.keys() >= RECORDED or not _is_record(record):
-        raise UserError(f"{path}: not a run's record; restore the file or remove the run")
-    return record
-
-
-def processor_text(record):
-    """The processor of a record and the instruction sets in effect there; older records name none."""
-    found = record.get("processor", {})
-    texts = {"model": "{}", "torch": "torch {}", "onednn": "oneDNN {}"}
-    return ", ".join(text.format(found[name]) for name, text in texts.items() if found.get(name)) or "unknown"
-
-
-def _is_record(record):
-    """Whether what is compared, computed with or printed has its type."""
-    weights, texts = record["weights"], ("run", "finished", "device", "platform")
-    return (
-        isinstance(weights, dict)
-        and all(isinstance(weights.get(checkpoint), str) for checkpoint in CHECKPOINTS)
-        and isinstance(record["teacher_weights"], (str, type(None)))
-        and all(isinstance(record[name], str) for name in texts)
-        and isinstance(record["seconds"], (int, float))
-        and isinstance(record["images_per_second"], (int, float, type(None)))
-        and isinstance(record["versions"], dict)
-        and isinstance(record["modified"], (list, type(None)))
-        and isinstance(record["commit"], (str, type(None)))
-        and isinstance(record.get("processor", {}), dict)
-    )
-
-
-def require_own(directory, specification, work):
-    """Raises UserError if a directory has files that the run would overwrite and that are not this run's.
-
-    work: the run's work directory; while an earlier call's files are half brought from there, they are.
-    """
-    if (Path(work) / FINISHED).exists():
-        return
-    path = Path(directory) / "spec.json"
-    taken = [name for name in RUN_FILES if (Path(directory) / name).exists()]
-    if taken and not (path.exists() and read_specification(path).id == specification.id):
-        raise UserError(f"{directory}/{taken[0]}: not of run {specification.id}; choose another --out")
-
-
-def require_work(work):
-    """Raises UserError if a work directory holds files that no training left there: its own are removed at the end."""
-    known = {FAILURE, FINISHED, f".{FINISHED}", LOCK, PROGRESS, STATE}
-    for path in Path(work).glob("*"):
-        if path.name not in known and path.suffix != ".tmp":  # aside: of a write that was killed
-            raise UserError(f"{path}: not of a run in flight; choose another --work")
+def _differ(stated, here):
+    """Whether what a file says it was made from is not what is here; what is not known here is not judged."""
+    return any(value and stated.get(name) != value for name, value in here.items())
 
 
 def _digest_without_code(specification):
@@ -412,38 +297,3 @@ def _without_code(value):
     if not isinstance(value, dict):
         return value
     return {key: _without_code(entry) for key, entry in value.items() if key not in ("version", "source_sha256")}
-
-
-def bring(work, out):
-    """Move the files of a finished run from its work directory to its place, the record last; whether there were any.
-
-    What else is in flight of the run goes. Killed in between, the run is of two realisations until the next call.
-    """
-    complete = Path(work) / FINISHED
-    if not complete.exists():
-        return False
-    for name in sorted(RUN_FILES, key=lambda name: name == "record.json"):
-        if (complete / name).exists():
-            move(complete / name, Path(out) / name)
-    discard(work)
-    return True
-
-
-def discard(work):
-    """Remove what a run in flight left in its work directory, and nothing else."""
-    work = Path(work)
-    for name in (STATE, PROGRESS, FAILURE):
-        for path in (work / name, *work.glob(f".{name}.*.tmp")):  # aside: of a write that was killed
-            path.unlink(missing_ok=True)
-    for name in (FINISHED, f".{FINISHED}"):
-        shutil.rmtree(work / name, ignore_errors=True)
-
-
-def finished(directory):
-    """Whether all files of a trained run are in its directory."""
-    return all((Path(directory) / name).exists() for name in RUN_FILES)
-
-
-def _differ(stated, here):
-    """Whether what a file says it was made from is not what is here; what is not known here is not judged."""
-    return any(value and stated.get(name) != value for name, value in here.items())

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from distillbench.errors import RunFailed, UserError
 from distillbench.files import to_json, write_atomically
+from distillbench.store.layout import FAILURE, LOCK
 
-LOCK, FAILURE = "lock", "failure.json"
 PATIENCE = 2.0  # seconds before a wait is announced: a look at the lock takes an instant
 _held = set()
 

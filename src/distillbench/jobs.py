@@ -1,0 +1,96 @@
+"""What a job does with one run: train it, predict with it, compute its metrics, or whatever of these is missing."""
+
+import os
+from pathlib import Path
+
+from distillbench.config import method_files
+from distillbench.config.implemented import require_file
+from distillbench.config.specification import read_specification
+from distillbench.files import read_json
+from distillbench.loggers import open_loggers, require
+from distillbench.store.claim import claim
+from distillbench.store.layout import CHECKPOINTS
+from distillbench.store.place import require_own, require_work
+
+
+def complete(store, run, device="auto", log=(), report=print):
+    """Make a run whole: train it where its training is missing, predict, and compute the metrics, which come last.
+
+    store: `Store`; run: id of a run that is planned or here; device, log: as for `train`.
+    Raises UserError or RunFailed as the stages do; what an earlier stage made stays.
+    """
+    with claim(store.work(run), report=report):
+        report(run)
+        missing, teacher = store.missing(run), store.specification(run)["teacher"]
+        if "training" in missing:
+            train(store, store.planned(run), store.run(run), store.work(run), device=device, log=log, report=report)
+        if "predictions" in missing:
+            predict(store, run, device)
+        if teacher and not store.predicted(teacher["id"], teacher["checkpoint"]):
+            predict(store, teacher["id"], device)
+        measure(store, run, report)
+
+
+def train(store, spec, out, work, *, device="auto", save_seconds=30.0, log=(), again=False, report=print):
+    """Train a run from the file of its specification.
+
+    spec, out, work: paths of the specification, of the directory that becomes complete, and of the state in flight;
+    log: packages of loggers.py; the rest: as `engine.run.train` has it.
+    """
+    specification, source = read_specification(spec), read_json(spec).get("source")
+    require_file(spec)
+    if os.path.abspath(out) != os.path.abspath(store.run(specification.id)):
+        require_own(out, specification, work)
+    require_work(work)
+    with claim(work, report=report):  # now: whatever fails from here on leaves its reason
+        report(f"{specification.id} -> {out}")
+        from distillbench.engine.run import train as train_run
+
+        if source and source.get("method_file"):
+            method_files.use([source["method_file"]])
+            source = {**source, "method_source": Path(source["method_file"]).read_text(encoding="utf-8")}
+        require(log)
+        train_run(
+            specification,
+            _images(specification),
+            out,
+            work=work,
+            runs=store.runs,
+            device=device,
+            save_seconds=save_seconds,
+            source=source,
+            report=report,
+            logger=lambda: open_loggers(log, specification, store.results / "logs"),
+            again=again,
+        )
+
+
+def predict(store, run, device="auto", anew=False):
+    """Write the predictions of a finished run that are missing or stale, or, with `anew`, all."""
+    with claim(store.work(run)):
+        stale = store.stale(run)
+        missing = [c for c in CHECKPOINTS if anew or not store.predicted(run, c) or ("predictions", c) in stale]
+        if not missing:
+            return
+        from distillbench.evaluation.predictions import predict as predict_run
+
+        images = _images(store.specification(run))
+        for checkpoint in missing:
+            predict_run(store.run(run), checkpoint, images, device)
+
+
+def measure(store, run, report=print):
+    """Write the metrics of a run from its predictions and those of its teacher."""
+    from distillbench.evaluation.metrics import write_metrics
+
+    with claim(store.work(run)):
+        for checkpoint in CHECKPOINTS:
+            values = write_metrics(store, run, checkpoint)["metrics"]
+            report(f"{run} {checkpoint}: " + ", ".join(f"{v['metric']} {v['value']:.4g}" for v in values))
+
+
+def _images(specification):
+    from distillbench import data
+
+    name = specification["dataset"]["name"]
+    return data.load(name, data.data_path(name))
