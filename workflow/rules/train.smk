@@ -17,7 +17,7 @@ rule train:
         directory=lambda wildcards: STORE.run(wildcards.run),
         spec=lambda wildcards: STORE.planned(wildcards.run),
         work=lambda wildcards: STORE.work(wildcards.run),
-        log=lambda wildcards: " ".join(["--log", *names]) if (names := PLAN.loggers(wildcards.run)) else "",
+        log=lambda wildcards: " ".join(f"--log {name}" for name in PLAN.loggers(wildcards.run)),
         again=again_option,
     shell:
         "python -m distillbench train --spec {params.spec} --out {params.directory}"
