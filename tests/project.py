@@ -7,6 +7,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
+
+from distillbench.commands import program, types
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("Snakefile", "workflow", "src", "params", "profiles", "environment.yml", ".gitignore")
@@ -24,6 +27,15 @@ methods:
   NONE: {DISTILLER.TYPE: NONE}
   KD: {DISTILLER.TYPE: KD, KD: {TEMPERATURE: 4}, control: NONE}
 """
+
+
+def parsed(words):
+    """{name: value} of a command line after `distillbench`, read and not run; the suites and runs in it need not be."""
+    with (
+        patch.object(types.SuiteName, "checked", types.Text.checked),
+        patch.object(types.RunName, "checked", types.Text.checked),
+    ):
+        return program.commands[words[0]].make_context(words[0], list(words[1:])).params
 
 
 class Project:

@@ -52,7 +52,7 @@ def finish(store, run, weight=1.0, correct=50):
         "source": {"file": "params/small.yaml", "row": "a row", "notes": []},
         "finished": "2026-01-02T03:04:05+00:00",
         "commit": "0123456789abcdef0123456789abcdef01234567",
-        "modified": ["src/distillbench/cli.py"],
+        "modified": ["src/distillbench/store.py"],
         "versions": {"torch": "2.0"},
         "device": "a device",
         "threads": 1,

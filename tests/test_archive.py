@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import stores
 
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.files import read_json, to_json
 from distillbench.store import Store
 from distillbench.store.layout import CHECKPOINTS, evaluation_directory
@@ -221,7 +221,7 @@ def test_params_are_never_overwritten_and_a_difference_is_said(made, here, capsy
 
 def test_export_and_import_import_no_torch(made, here):
     program = (
-        "import sys; from distillbench.cli import main\n"
+        "import sys; from distillbench.commands import main\n"
         f"code = main(['import', {str(made / 'all.tar')!r}]) or main(['export', 'small', '--out', 'again.tar'])\n"
         "sys.exit(code or ', '.join({'torch', 'numpy'} & set(sys.modules)) or 0)"
     )

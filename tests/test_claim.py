@@ -9,7 +9,7 @@ import threading
 import pytest
 from stores import finish_all, new_project, runs
 
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.engine.run import train
 from distillbench.errors import RunFailed, UserError
 from distillbench.files import read_json

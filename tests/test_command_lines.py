@@ -5,11 +5,12 @@ import shlex
 import pytest
 import stores
 import yaml
+from project import parsed
 from snakemake.cli import parse_config
 from snakemake_interface_executor_plugins.utils import format_cli_arg
 
-from distillbench.cli import main, parser
 from distillbench.command_lines import command, config_texts, exactly, handed_on, workflow
+from distillbench.commands import main
 from distillbench.config.suite import load_suite
 from distillbench.errors import UserError
 
@@ -51,8 +52,7 @@ def test_a_part_is_what_its_line_says_and_nothing_else(tmp_path):
 @pytest.mark.parametrize("name", [*SUITES, *ROWS])
 def test_a_command_hands_on_its_arguments_as_they_are(name):
     words = shlex.split(command("explain", name, f"{name}/a-b/s0"))
-    options = parser().parse_args(words[1:])
-    assert words[0] == "distillbench" and (options.suite, options.cell) == (name, [f"{name}/a-b/s0"])
+    assert words[0] == "distillbench" and parsed(words[1:]) == {"suite": name, "cell": (f"{name}/a-b/s0",)}
 
 
 @pytest.mark.parametrize("row", ["007", "-x", "it's", "#1", '"q"', "K*"])

@@ -11,7 +11,7 @@ from project import WITHOUT_POWER
 from stores import SUITE, files, finish_all, new_project, runs
 
 from distillbench import data
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.config import components
 from distillbench.errors import UserError
 from distillbench.files import read_json, to_json

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import stores
 
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.config import components, schema
 
 FILES = {

@@ -239,7 +239,7 @@ def test_a_logit_method_must_say_what_its_loss_is():
 KILLED = """
 import json, os, signal, sys
 import distillbench.files as files, distillbench.engine.weights as weights
-from distillbench.cli import main
+from distillbench.commands import main
 kill_at, where = int(sys.argv[1]), sys.argv[2]
 saves = 0
 replace = os.replace

@@ -13,7 +13,7 @@ import pytest
 import stores
 from project import GIT, WITHOUT_POWER
 
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.engine.record import git_state
 
 SUITE = stores.SUITE.replace("  KD:", "  λ知:")
@@ -21,7 +21,7 @@ READING = ["plan small", "status small", "tables small", "explain small λ知", 
 # Runs commands, separated by ;, in one process: the imports take longest.
 MAIN = """\
 import sys
-from distillbench.cli import main
+from distillbench.commands import main
 for command in " ".join(sys.argv[1:]).split(";"):
     print("code", main(command.split()), flush=True)
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import stores
 
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.config.suite import load_suite
 from distillbench.files import read_json
 from distillbench.reporting.results import read_results
@@ -106,7 +106,7 @@ def test_provenance_is_that_of_the_record(folder, capsys):
     record = read_json(Store().run(stores.runs(folder)["KD/s1"]) / "record.json")
     text = explained(capsys, "small", "KD/resnet20-resnet8/s1")
     assert values(text, "made") == [f"{record['finished']} on {record['device']}"]
-    assert values(text, "commit") == [f"{record['commit']}, modified: src/distillbench/cli.py"]
+    assert values(text, "commit") == [f"{record['commit']}, modified: src/distillbench/store.py"]
     assert values(text, "versions") == ["torch 2.0"]
     assert values(text, "origin") == ["params/small.yaml, row a row"]
 
@@ -225,7 +225,7 @@ def test_only_what_is_written_differs_between_two_rows_of_one_method(tmp_path, m
 
 def test_explain_imports_no_torch(folder):
     program = (
-        "import sys; from distillbench.cli import main; code = main(['explain', 'small', 'KD'])\n"
+        "import sys; from distillbench.commands import main; code = main(['explain', 'small', 'KD'])\n"
         "sys.exit(code or 'torch' in sys.modules)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}

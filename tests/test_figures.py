@@ -16,7 +16,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from test_statistics import PAIRS, example
 
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.config.suite import load_suite
 from distillbench.reporting.figures import CAPTIONS, FIGURES, save
 from distillbench.reporting.index import figure_names

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import stores
 
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.planning import plan_suite
 from distillbench.store import Store
 
@@ -381,7 +381,7 @@ def test_a_run_that_is_being_trained_is_kept_with_its_teacher(folder, capsys):
 
 def test_gc_imports_no_torch(folder):
     program = (
-        "import sys; from distillbench.cli import main; code = main(['gc'])\n"
+        "import sys; from distillbench.commands import main; code = main(['gc'])\n"
         "sys.exit(code or ', '.join({'torch', 'numpy'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run(**command() | {"args": [sys.executable, "-c", program]}, capture_output=True, text=True)

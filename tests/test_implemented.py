@@ -7,7 +7,7 @@ import re
 import pytest
 from stores import finish_all, new_project, runs
 
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.config import components
 from distillbench.config.implemented import older, require_predictable, require_trainable
 from distillbench.config.specification import Specification

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from distillbench import loggers
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.config.suite import load_suite
 from distillbench.errors import UserError
 from distillbench.files import to_json, write_atomically

@@ -10,7 +10,7 @@ import torch
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss, log_loss, top_k_accuracy_score
 
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.engine.learner import target_rank
 from distillbench.engine.run import train
 from distillbench.errors import UserError

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from stores import files, finish_all, new_project, runs
 
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.errors import UserError
 from distillbench.files import write_atomically
 from distillbench.output import RECORD, output

@@ -10,7 +10,7 @@ import pytest
 from project import new_project, succeeded
 
 from distillbench import contract
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.config import components, method_files
 from distillbench.config.suite import load_suite
 from distillbench.errors import UserError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.config import components
 from distillbench.config.schema import all_keys
 from distillbench.config.suite import load_suite

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.parity import Mismatch, compare
 
 OWN_COPY = Path(__file__).parent / "fixtures" / "reference"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from stores import files, finish, finish_all, new_project, runs
 
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.engine.run import train
 from distillbench.engine.weights import load_tensors, save_tensors, weights_digest
 from distillbench.errors import UserError

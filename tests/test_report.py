@@ -14,8 +14,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from project import parsed
 
-from distillbench.cli import main, parser
+from distillbench.commands import main
 from distillbench.config import components
 from distillbench.errors import UserError
 from distillbench.files import read_json, to_json, write_atomically
@@ -279,7 +280,7 @@ def test_commands_on_the_page_exist_and_name_the_latest_commit(tmp_path, specify
     commands = re.findall(r"^distillbench (.*)$", block, re.MULTILINE)
     assert len(commands) == 3
     for command in commands:
-        parser().parse_args(shlex.split(command))
+        parsed(shlex.split(command))
 
 
 def test_other_tables_and_only_figures_with_a_caption_are_shown(suite, monkeypatch):

@@ -245,7 +245,7 @@ def test_file_that_is_no_specification_is_refused_in_one_line(tmp_path, text):
 
 def test_planning_imports_neither_torch_nor_numpy(tmp_path):
     program = (
-        "import sys; from distillbench.cli import main; code = main(['plan', 'golden'])\n"
+        "import sys; from distillbench.commands import main; code = main(['plan', 'golden'])\n"
         "sys.exit(code or ', '.join({'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)) or 0)"
     )
     suite_of(tmp_path, next(iter(GOLDEN["suites"].values())))

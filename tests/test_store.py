@@ -10,7 +10,7 @@ import pytest
 import stores
 
 from distillbench import store as module
-from distillbench.cli import main
+from distillbench.commands import main
 from distillbench.config.specification import Specification, read_specification
 from distillbench.errors import UserError
 from distillbench.evaluation.metrics import write_metrics

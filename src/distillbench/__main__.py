@@ -1,5 +1,5 @@
 import sys
 
-from distillbench.cli import main
+from distillbench.commands import main
 
 sys.exit(main())

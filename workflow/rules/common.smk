@@ -263,8 +263,7 @@ def run_device(wildcards, resources):
 
 
 def log_option(wildcards):
-    names = PLAN.loggers(wildcards.run)
-    return " ".join(["--log", *names]) if names else ""
+    return " ".join(f"--log {name}" for name in PLAN.loggers(wildcards.run))
 
 
 def write_partial_reports():

@@ -1,9 +1,11 @@
 """The specification of a run: what it is, its canonical form, its digest and its directory."""
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from glob import iglob
 from pathlib import PurePosixPath
 
 import rfc8785
@@ -92,6 +94,15 @@ class Specification:
     def as_file(self):
         """The content of spec.json."""
         return {"id": self.id, "sha256": self.digest, "specification": self.data}
+
+
+def run_ids(folder):
+    """Ids of all runs of which anything is in a folder like results/runs, finished or partly pulled, sorted.
+
+    Only names are read, no file, so that 1000 runs take hundredths of a second.
+    """
+    found = {os.path.dirname(path) for path in iglob("*/*/*/*/*", root_dir=folder, include_hidden=True)}
+    return sorted(run for run in found if re.fullmatch(RUN_ID, run))
 
 
 def without_neutral(data):

@@ -1,7 +1,6 @@
 """Suites: `params/NAME.yaml`, read strictly and expanded into runs."""
 
 import itertools
-import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -13,6 +12,7 @@ from distillbench.config import components, method_files
 from distillbench.config.resolve import SWITCH, Written, flatten, needs_teacher, read_keys, resolve
 from distillbench.config.schema import all_keys
 from distillbench.config.specification import Specification, build_specification, is_seed
+from distillbench.config.suite_file import TEACHER, require_suite
 from distillbench.config.yaml_file import read_yaml
 from distillbench.errors import UserError, one_of
 from distillbench.loggers import asked_for
@@ -110,24 +110,11 @@ def _matches(cell, pattern):
     )
 
 
-def suite_names(root="."):
-    return sorted(path.stem for path in (Path(root) / "params").glob("*.yaml"))
-
-
 def load_suite(name, root="."):
     """Read and expand params/NAME.yaml. Raises UserError, one line, for anything that is not right in it."""
     require_suite(name, root)
     source = f"params/{name}.yaml"
     return _Reader(name, source, read_yaml(Path(root) / source), root).suite()
-
-
-def require_suite(name, root="."):
-    """Raise UserError unless there is a suite of this name."""
-    folder = Path(root) / "params"
-    if not folder.is_dir():
-        raise UserError("params/: no such folder here; run this in the project's directory")
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)) or not (folder / f"{name}.yaml").exists():
-        raise UserError(f"suite={name}: {one_of(name, suite_names(root), 'suite')}; a suite is a file params/NAME.yaml")
 
 
 class _Reader:
@@ -183,7 +170,7 @@ class _Reader:
 
         for seed, (row, written, control), pair in itertools.product(seeds, rows, pairs):
             teacher_seed = MATCHED + seed if teachers["matched"] else teachers["seed"]
-            made_by = add(pair, "Teacher", "teacher", "", teacher_seed, pair["teacher"], (), teachers["written"])
+            made_by = add(pair, TEACHER, "teacher", "", teacher_seed, pair["teacher"], (), teachers["written"])
             teacher, role = None, "student"
             if needs_teacher(written):
                 teacher = {"kind": "run", "id": made_by.id, "checkpoint": teachers["checkpoint"]}
@@ -283,7 +270,7 @@ class _Reader:
         for name, entry in methods.items():
             if not isinstance(entry, dict):
                 raise self.error(f"methods.{name}", f"expected a mapping of keys to values, found {entry!r}")
-            if set("/,") & set(name) or name.strip() != name or not name.isprintable() or name in ("", "Teacher"):
+            if set("/,") & set(name) or name.strip() != name or not name.isprintable() or name in ("", TEACHER):
                 rule = (
                     "a row's name is text without / and comma, control characters and space around it, and not Teacher"
                 )

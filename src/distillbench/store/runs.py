@@ -1,11 +1,10 @@
 """Runs on disk: where everything of a run lies, how it stands, and how people name it."""
 
-import re
 from collections import defaultdict
 from pathlib import Path
 
 from distillbench.config.implemented import older
-from distillbench.config.specification import RUN_ID, Specification, read_specification
+from distillbench.config.specification import Specification, read_specification, run_ids
 from distillbench.errors import UserError
 from distillbench.files import read_json
 from distillbench.store.claim import claimed
@@ -45,8 +44,7 @@ class Store:
 
     def ids(self):
         """Ids of all runs of which anything is there, finished or partly pulled, sorted."""
-        found = {path.parent.relative_to(self.runs).as_posix() for path in self.runs.glob("*/*/*/*/*")}
-        return sorted(run for run in found if re.fullmatch(RUN_ID, run))
+        return run_ids(self.runs)
 
     told = ()  # lines on what is damaged, see `LookingStore`
 

@@ -1,0 +1,139 @@
+"""Commands on single runs: train, evaluate, look."""
+
+import click
+
+from distillbench.commands.base import command
+from distillbench.commands.types import File, Folder, PlannedRun, RunName, argument, device, option, run
+
+log = click.option(
+    "--log", multiple=True, type=click.Choice(["tensorboard", "wandb"]), help="log each epoch there, too; repeatable"
+)
+
+
+@command("train")
+@option("--spec", File("specification file; `plan` writes them to results/specs/"), required=True)
+@option("--out", Folder("directory of the finished run"), required=True)
+@option("--work", Folder("directory of the state in flight (default: OUT.work)"))
+@device
+@click.option("--save-seconds", type=float, default=30.0, help="save the state this often (default: 30)")
+@log
+@click.option("--again", is_flag=True, help="also where the run is finished; it stays until the new one is complete")
+def train(spec, out, work, device, save_seconds, log, again):
+    """Train one run, teacher or student, from its specification.
+
+    Interrupted, the same command goes on where it stopped.
+    """
+    from distillbench import jobs
+    from distillbench.store import Store
+
+    work = work or f"{out.rstrip('/')}.work"
+    jobs.train(Store(), spec, out, work, device=device, save_seconds=save_seconds, log=log, again=again, report=_say)
+
+
+@command("complete")
+@argument("run", PlannedRun())
+@device
+@log
+def complete(run, device, log):
+    """Make a planned run whole (a rule of the workflow).
+
+    It is trained, predicts, and has its metrics computed, as far as these are missing or stale.
+    """
+    from distillbench import jobs
+    from distillbench.store import Store
+
+    jobs.complete(Store(), run, device, log, report=_say)
+
+
+def _say(line):
+    print(line, flush=True)
+
+
+@command("evaluate")
+@run
+@click.option(
+    "--stage",
+    type=click.Choice(["predictions", "metrics", "both"]),
+    default="both",
+    help="what to make (default: both)",
+)
+@device
+def evaluate(run, stage, device):
+    """Write predictions and metrics of a finished run.
+
+    predictions.npz and metrics.json, each for its last and its best epoch. Predictions that are here are kept unless
+    they are stale or --stage predictions asks for them.
+    """
+    from distillbench import jobs
+    from distillbench.store import Store
+    from distillbench.store.claim import claim
+
+    store = Store()
+    with claim(store.work(run)):
+        if stage != "metrics":
+            jobs.predict(store, run, device, anew=stage == "predictions")
+        if stage != "predictions":
+            jobs.measure(store, run)
+
+
+@command("ls")
+def ls():
+    """List the runs in results/runs.
+
+    Each with its last-epoch accuracy, or with what keeps it from having one.
+    """
+    from distillbench.store import LookingStore
+
+    store = LookingStore()
+    for found in store.ids():
+        entries = {entry["metric"]: entry["value"] for entry in store.metrics(found, "last") or ()}
+        state, detail = store.state(found)
+        facts = [f"{entries['top1']:.2f}"] if "top1" in entries else [state]
+        if state in ("damaged", "in part", "stale"):
+            facts = [*(facts if "top1" in entries else ()), f"{state}: {detail}"]
+        if older := store.older(found):
+            facts.append(f"(older code: {older})")
+        print("  ".join([found, *facts]))
+    return store.told
+
+
+@command("show")
+@run
+def show(run):
+    """Show a run's specification, record and metrics, as far as they are here."""
+    from distillbench.files import to_json
+    from distillbench.store import LookingStore
+
+    store = LookingStore()
+    state, detail = store.state(run)
+    if state == "in part":
+        print(f"{state}: {detail}")
+    if store.specified(run) and (specification := store.attempt(run, lambda: store.specification(run))):
+        print(to_json(specification.as_file()), end="")
+    if older := store.older(run):
+        print(f"older code: {older}")
+    if record := store.record(run):
+        print(to_json({"record": record}), end="")
+    for checkpoint in ("last", "best"):
+        for entry in store.metrics(run, checkpoint) or ():
+            print(f"{checkpoint:5} {entry['split']} {entry['metric']:13} {entry['value']:.4f}")
+    return store.told
+
+
+@command("diff")
+@run
+@argument("other", RunName())
+def diff(run, other):
+    """Show where two runs' specifications differ."""
+    from distillbench.config.specification import flat
+    from distillbench.store import Store
+
+    store = Store()
+    sides = [flat(store.specification(name).data) for name in (run, other)]
+    for key in dict.fromkeys([*sides[0], *sides[1]]):
+        left, right = (side.get(key, "(absent)") for side in sides)
+        if left != right:
+            print(f"{key}: {left} -> {right}")
+
+
+COMMANDS = (train, complete, evaluate, ls, show, diff)
