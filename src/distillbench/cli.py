@@ -347,23 +347,20 @@ def tables(suite, out, partial):
     """
     from distillbench.files import write_atomically
     from distillbench.output import output
-    from distillbench.reporting import details
+    from distillbench.reporting.render import files, markdown
     from distillbench.reporting.results import read_results
-    from distillbench.reporting.tables import FORMATS, to_summary
 
     results = read_results(suite, partial or out is None)
     if partial or out is None:
         _warn(results.index, results.store)
     if out is None:
-        print(to_summary(results.table))
+        print(markdown.render(results.summary))
         print(f"Files: reports/{suite}/ (page, tables, figures, paper), results/runs/ (runs), results/suites/{suite}/")
         return results.problems
     prefix = "partial-" if partial else ""
     with output(out, f"tables {suite}", f"reports/{suite}/tables", partial) as folder:
-        for ending, write in FORMATS.items():
-            write_atomically(folder / f"{prefix}main.{ending}", write(results.table))
-        for ending, write in details.FORMATS.items():
-            write_atomically(folder / f"{prefix}details.{ending}", write(results.table, results.details))
+        for name, text in files((results.main, results.details)).items():
+            write_atomically(folder / f"{prefix}{name}", text)
     return results.problems
 
 
@@ -371,7 +368,8 @@ def figures(suite, out, partial):
     """Draw a suite's figures as PDF and PNG; docs/reading.md says how to read each."""
     from distillbench.output import output
     from distillbench.planning import plan_suite
-    from distillbench.reporting.figures import FIGURES, save
+    from distillbench.reporting.figures import FIGURES
+    from distillbench.reporting.figures.style import save
     from distillbench.reporting.index import figure_names
     from distillbench.reporting.results import read_results
 
@@ -404,12 +402,11 @@ def report(suite, out, partial):
     results, shown, problems = read_results(suite, partial), f"reports/{suite}", []
     if partial:
         problems = tables(suite, f"{shown}/tables", partial) + figures(suite, None, partial)
-    about = results.index, results.store, shown
     with output(out or shown, f"report {suite}", shown, partial) as folder:
-        page = render_page(results.table, *about, partial)
+        page = render_page(results, shown, partial)
         write_atomically(folder / ("partial.html" if partial else "index.html"), page)
         paper = folder / ("partial-paper" if partial else "paper")
-        write_paper(results.table, results.details, *about, paper, partial)
+        write_paper(results, shown, paper, partial)
     return problems + results.problems
 
 

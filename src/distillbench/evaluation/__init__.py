@@ -11,7 +11,9 @@ from pathlib import Path
 
 CHECKPOINTS = ("last", "best")
 PROTOCOL = {"version": 1, "transform": "published test transform", "logits": "float16"}
+TASK = "classification"
 SPLIT = "test"
+HEADLINE = "top1"  # the metric that tables and figures compare
 TEXTS = {"weights_sha256": "weights_sha256.npy", "ranked_in": "precision.npy"}
 BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, SyntaxError, KeyError, RuntimeError)
 
