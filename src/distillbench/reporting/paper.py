@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 from distillbench.errors import UserError
-from distillbench.files import write_atomically
 from distillbench.evaluation import HEADLINE
+from distillbench.files import write_atomically
 from distillbench.reporting.evidence import NO_REFERENCE, citation_key, figure_files, gather, references
 from distillbench.reporting.render import latex
 from distillbench.reporting.render.latex import tex

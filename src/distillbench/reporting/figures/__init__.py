@@ -1,4 +1,4 @@
-"""The suite's figures, from `results.Results`: a file each, with its caption. Which a suite has: `index.figure_names`."""
+"""The suite's figures, from `results.Results`, a file each with its caption. `index.figure_names`: which one has."""
 
 import os
 from contextlib import chdir

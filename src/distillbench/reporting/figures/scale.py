@@ -9,8 +9,8 @@ from distillbench.reporting.tables import arrow
 
 CAPTION = (
     "Factor of a row that scales the gradient, over the teacher's confidence (its largest softened probability), as"
-    " both occurred in training: bars are the share of training samples in each of twenty bins, lines the mean factor of the samples in a"
-    " bin, over all epochs and runs. Bins with less than one sample in a thousand are left out."
+    " both occurred in training: bars are the share of training samples in each of twenty bins, lines the mean factor"
+    " of the samples in a bin, over all epochs and runs. Bins with less than one sample in a thousand are left out."
 )
 
 
