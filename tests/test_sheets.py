@@ -47,40 +47,16 @@ def hostile():
     )
     spread, nothing, none = Spread(1 / 3, 0.125), Spread(nan, nan), Interval(0, nan, nan, nan)
     above, below, across = Interval(3, 1.5, 0.001, 3.0), Interval(3, -1.5, -3.0, -0.5), Interval(2, -0.5, -2.0, 1.0)
+    teacher, lost, part = Outcome(1, 1, 1, Spread(90.0, nan)), Outcome(0, 0, 3, nothing), Outcome(2, 3, 3, spread)
+    signs = Difference("A|B", above), Difference(SIGNS, below)
+    other = Difference("x", across), Difference("x", none)
+    single = Difference("x", Interval(1, 2.0, nan, nan)), Difference("", above)
     lines = (
-        line(
-            "Teacher", "teacher", Outcome(1, 1, 1, Spread(90.0, nan)), Number(91.25), None, None, 1, parameters=78042.0
-        ),
-        line("知識 é", "student", Outcome(0, 0, 3, nothing), Number(nan), None, None, 0),
-        line(
-            SIGNS,
-            "distilled",
-            Outcome(3, 3, 3, spread),
-            Number(-0.5),
-            Difference("A|B", above),
-            Difference(SIGNS, below),
-            3,
-        ),
-        line(
-            "[1]",
-            "distilled",
-            Outcome(2, 3, 3, spread),
-            Number(1.0),
-            Difference("x", across),
-            Difference("x", none),
-            2,
-            "s2: 5 % & <loss> is -5, a|b",
-        ),
-        line(
-            "",
-            "distilled",
-            Outcome(0, 2, 3, nothing),
-            Number(nan),
-            Difference("x", Interval(1, 2.0, nan, nan)),
-            Difference("", above),
-            0,
-            "s0: no_reason",
-        ),
+        line("Teacher", "teacher", teacher, Number(91.25), None, None, 1, parameters=78042.0),
+        line("知識 é", "student", lost, Number(nan), None, None, 0),
+        line(SIGNS, "distilled", Outcome(3, 3, 3, spread), Number(-0.5), *signs, 3),
+        line("[1]", "distilled", part, Number(1.0), *other, 2, "s2: 5 % & <loss> is -5, a|b"),
+        line("", "distilled", Outcome(0, 2, 3, nothing), Number(nan), *single, 0, "s0: no_reason"),
     )
     legend = f"Legend of {SIGNS}"
     return Sheet("main", "suite_2", "Suite <suite_2>", columns, lines, legend, "PARTIAL: 1 of 2", grouping="pair")
