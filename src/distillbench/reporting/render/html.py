@@ -22,25 +22,24 @@ ENVIRONMENT = Environment(
 
 def render(sheet):
     sheet = sheet.shown
-    header = [(arrow(group), columns) if len(columns) > 1 else ("", columns) for group, columns in sheet.groups]
-    starts = [bool(group) and first for group, columns in header for first in (True, *(len(columns) - 1) * (False,))]
     bodies = [
         (role in ("teacher", "student"), [_cells(sheet, line) for line in lines])
         for role, lines in groupby(sheet.lines, key=lambda line: line.role)
     ]
     marked = any(cell["sign"] for _, lines in bodies for line in lines for cell in line)
-    return Markup(
-        ENVIRONMENT.get_template("table.html").render(
-            sheet=sheet,
-            header=[
-                (group, [(lone(c) if not group else title(c), c.align) for c in columns]) for group, columns in header
-            ],
-            starts=starts,
-            bodies=bodies,
-            marked=marked,
-            notes=footnotes(sheet),
-        )
-    )
+    starts = [len(columns) > 1 and i == 0 for _, columns in sheet.groups for i in range(len(columns))]
+    content = {"sheet": sheet, "header": _header(sheet), "starts": starts, "bodies": bodies, "marked": marked}
+    return Markup(ENVIRONMENT.get_template("table.html").render(content, notes=footnotes(sheet)))
+
+
+def _header(sheet):
+    """[(group, [(heading, align), ...])], the group "" for a lone column."""
+    return [
+        (arrow(group), [(title(c), c.align) for c in columns])
+        if len(columns) > 1
+        else ("", [(lone(columns[0]), columns[0].align)])
+        for group, columns in sheet.groups
+    ]
 
 
 def _cells(sheet, line):
