@@ -15,8 +15,8 @@ import stores
 from distillbench.commands import main
 from distillbench.config.suite import load_suite
 from distillbench.files import read_json
+from distillbench.reporting.render import markdown
 from distillbench.reporting.results import read_results
-from distillbench.reporting.tables import to_summary
 from distillbench.store import Store
 from distillbench.store.layout import CHECKPOINTS, evaluation_directory
 
@@ -68,7 +68,7 @@ def test_the_cell_is_the_one_in_the_table(folder, capsys):
 
 def test_the_terminal_shows_the_summary(folder, capsys):
     assert main(["tables", "small"]) == 0
-    assert capsys.readouterr().out.startswith(to_summary(read_results("small", partial=True).table))
+    assert capsys.readouterr().out.startswith(markdown.render(read_results("small", partial=True).summary))
 
 
 def test_matched_teachers_are_named_and_counted(tmp_path, capsys, monkeypatch):

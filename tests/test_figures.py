@@ -18,7 +18,8 @@ from test_statistics import PAIRS, example
 
 from distillbench.commands import main
 from distillbench.config.suite import load_suite
-from distillbench.reporting.figures import CAPTIONS, FIGURES, save
+from distillbench.reporting.figures import CAPTIONS, FIGURES
+from distillbench.reporting.figures.style import save
 from distillbench.reporting.index import figure_names
 from distillbench.reporting.results import Results
 from distillbench.reporting.statistics import t_interval
@@ -51,7 +52,7 @@ def results():
         run = kd["run"].str.replace("KD_2019", name)
         rows.append(kd.assign(row=name, role=role, control=control, run=run))
         for one, checkpoint in ((r, c) for r in run for c in ("last", "best")):
-            metrics.loc[len(metrics)] = [one, checkpoint, "top1", 80 + draws.normal()]
+            metrics.loc[len(metrics)] = [one, "classification", "test", checkpoint, "top1", 80 + draws.normal()]
     index = pd.concat(rows, ignore_index=True)
     histories = {cell.run: history(cell.run, cell.row == "KD+GKD") for cell in index.itertuples()}
     drawn = Results("demo", None, index, metrics, pd.DataFrame(), {})

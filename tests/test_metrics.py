@@ -17,7 +17,7 @@ from distillbench.errors import UserError
 from distillbench.evaluation.metrics import METRICS, METRICS_TO_TEACHER, Predictions, read_predictions, write_metrics
 from distillbench.evaluation.predictions import predict, ranked
 from distillbench.reporting.collect import COSTS, collect
-from distillbench.reporting.details import COLUMNS
+from distillbench.reporting.sheets.details import COLUMNS
 from distillbench.store import Store
 from distillbench.store.layout import CHECKPOINTS, evaluation_directory
 
@@ -118,7 +118,7 @@ def test_every_metric_and_cost_has_a_column_in_the_details(trained):
     store, teacher, student = trained
     index = pd.DataFrame({"run": [teacher, student]})
     metrics, costs = collect(index, store)
-    assert set(metrics["metric"]) | set(COSTS) == set(COLUMNS)
+    assert set(metrics["metric"]) | set(COSTS) == {column.key for column in COLUMNS}
     assert costs["parameters"].tolist() == [78042, 78042] and (costs[COSTS] > 0).all().all()
 
 

@@ -20,14 +20,22 @@ from distillbench.commands import main
 from distillbench.config import components
 from distillbench.errors import UserError
 from distillbench.files import read_json, to_json, write_atomically
-from distillbench.reporting import details
 from distillbench.reporting.collect import collect
 from distillbench.reporting.evidence import NO_REFERENCE, citation_key, gather, references
-from distillbench.reporting.figures import CAPTIONS, WITH_INTERVALS, save
+from distillbench.reporting.figures import CAPTIONS
+from distillbench.reporting.figures.style import save
 from distillbench.reporting.index import COLUMNS
-from distillbench.reporting.page import mark, render_page
+from distillbench.reporting.page import render_page
 from distillbench.reporting.paper import MISSING, bibliography, macros, words, write_paper
-from distillbench.reporting.tables import POOLED, build_table, grid, tex, to_csv, to_markdown
+from distillbench.reporting.render import csv as csv_file
+from distillbench.reporting.render import files, html
+from distillbench.reporting.render.latex import tex
+from distillbench.reporting.render.text import text as shown
+from distillbench.reporting.results import Results
+from distillbench.reporting.sheet import Cell, Column, Difference, Line, Sheet, Text
+from distillbench.reporting.sheets.details import COLUMNS as DETAILS
+from distillbench.reporting.statistics import Interval
+from distillbench.reporting.tables import POOLED
 from distillbench.store import Store
 from distillbench.store.layout import evaluation_directory
 
@@ -62,11 +70,8 @@ class Suite:
                     absent = row in missing and seed == 1
                     cells.append(self.cell(row, role, control, pair, run, seed, commits, absent))
         self.index = pd.DataFrame(cells, columns=COLUMNS).drop_duplicates(["row", "pair", "seed"])
-        metrics, costs = collect(self.index, self.store)
-        self.table = build_table("small_2", self.index, metrics)
-        self.details = details.build_details(self.index, metrics, costs)
+        self.results = Results("small_2", self.store, self.index, *collect(self.index, self.store), {})
         write_atomically(root / "params/small_2.yaml", PARAMS)
-        write_atomically(self.folder / "tables/main.md", to_markdown(self.table))
         for ending in ("png", "pdf"):
             figure = Figure(figsize=(1, 1))
             figure.subplots().plot([0, 1])
@@ -95,13 +100,22 @@ class Suite:
                 )
         return row, role, control, pair, *pair.split("-"), seed, run
 
+    @property
+    def table(self):
+        return self.results.table
+
+    def show(self, table):
+        """Let page and paper be of another table."""
+        self.results = replace(self.results)
+        self.results.__dict__["table"] = table
+
     def page(self, partial=False):
-        return render_page(self.table, self.index, self.store, self.folder, partial)
+        return render_page(self.results, self.folder, partial)
 
     def paper(self, partial=False):
         """{file: text} of the paper folder."""
         out = self.folder / "paper"
-        write_paper(self.table, self.details, self.index, self.store, self.folder, out, partial)
+        write_paper(self.results, self.folder, out, partial)
         return {path.name: path.read_text() for path in out.iterdir() if path.suffix != ".pdf"}
 
 
@@ -176,7 +190,7 @@ def test_page_is_accessible(suite):
     text = suite.page()
     page = Page(text)
     assert [html["lang"] for html in page.all("html")] == ["en"]
-    assert len(page.all("caption")) == len(page.all("table")) == 2
+    assert len(page.all("caption")) == len(page.all("table")) == 3
     assert page.all("th") and all(cell["scope"] in ("col", "colgroup", "row") for cell in page.all("th"))
     assert all(image["alt"].strip() for image in page.all("img"))
     assert any(meta.get("name") == "viewport" for meta in page.all("meta")) and "@media print" in text
@@ -190,7 +204,9 @@ def test_hostile_rows_are_shown_as_text(hostile):
 
 
 def test_page_holds_the_tables_cells(hostile):
-    assert rows_of(hostile.page()) == grid(hostile.table)[1]
+    main = hostile.results.main.shown
+    cells = [[shown(main, *place) for place in zip(main.columns, line.cells, strict=True)] for line in main.lines]
+    assert rows_of(hostile.page()) == cells
 
 
 def test_teachers_and_students_stand_apart(suite):
@@ -212,26 +228,29 @@ def test_same_inputs_make_the_same_bytes(tmp_path, specify):
 
 
 @pytest.mark.parametrize(
-    "cell, sign",
+    "low, high, sign",
     [
-        ("+1.49 [+0.33, +3.31] vs NONE", "▲"),
-        ("-1.49 [-3.31, -0.01] vs NONE", "▼"),
-        ("+1.49 [+0.00, +3.31] vs NONE", "▲"),
-        ("+1.49 [-0.33, +3.31] vs NONE", ""),
-        ("+0.00 [+0.00, +0.00] vs NONE", ""),
-        ("+1.49 vs NONE", ""),
-        ("92.07 ± 1.37 (3/3) [1]", ""),
+        (0.33, 3.31, "▲"),
+        (-3.31, -0.01, "▼"),
+        (0.001, 3.31, "▲"),
+        (0.0, 3.31, ""),
+        (-0.33, 3.31, ""),
+        (0.0, 0.0, ""),
+        (float("nan"), float("nan"), ""),
     ],
 )
-def test_only_a_difference_whose_interval_excludes_zero_is_marked(cell, sign):
-    assert mark(cell) == sign
+def test_only_a_difference_whose_interval_excludes_zero_is_marked(low, high, sign):
+    cells = Cell(Text("+1.49 [+0.33, +3.31]")), Cell(Difference("NONE", Interval(3, 1.49, low, high)))
+    sheet = Sheet("main", "s", "t", (Column("row"), Column("difference")), (Line(cells),))
+    text = html.render(sheet).partition("</table>")[0]
+    assert "".join(c for c in text if c in "▲▼") == sign
 
 
 def test_marks_are_explained_where_there_are_any(suite):
     plain = suite.page()
     entry = suite.table.entries["KD", PAIRS[0]]
     sure = entry._replace(difference=entry.difference._replace(mean=1.0, low=0.5, high=1.5))
-    suite.table.entries["KD", PAIRS[0]] = sure
+    suite.show(replace(suite.table, entries={**suite.table.entries, ("KD", PAIRS[0]): sure}))
     assert "▲" not in plain.partition("</table>")[0]
     marked, _, below = suite.page().partition("</table>")
     assert marked.count("▲") == marked.count("(interval excludes zero)") == 1 and "excludes zero: above" in below
@@ -283,14 +302,33 @@ def test_commands_on_the_page_exist_and_name_the_latest_commit(tmp_path, specify
         parsed(shlex.split(command))
 
 
-def test_other_tables_and_only_figures_with_a_caption_are_shown(suite, monkeypatch):
-    table = "# Details\n\n| row | nll |\n| --- | --- |\n| a\\|b | 0.12 |\n\nNats.\n\n[1] failed: KD\n"
-    write_atomically(suite.folder / "tables/details.md", table)
-    write_atomically(suite.folder / "tables/partial-main.md", table)
+def test_the_details_are_those_of_the_results_whatever_lies_in_the_folder(suite):
+    """And so in the paper folder: no file is read again."""
+    before, paper = suite.page(), suite.paper()
+    for name in ("main.md", "details.md", "details.tex", "mine.md", "mine.tex"):
+        write_atomically(suite.folder / "tables" / name, "| row |\n| --- |\n| edited |\n")
+    assert suite.page() == before and suite.paper() == paper and "edited" not in before
+    sheet = suite.results.details
+    cells = [[shown(sheet, *place) for place in zip(sheet.columns, line.cells, strict=True)] for line in sheet.lines]
+    assert rows_of(before, "details") == cells
+
+
+@pytest.mark.parametrize("other", [{"split": "val"}, {"task": "detection"}], ids=str)
+@pytest.mark.parametrize("first", [True, False])
+def test_metrics_of_another_split_or_task_change_no_byte(suite, other, first):
+    """In whichever order they were collected."""
+    page, paper, tables = suite.page(), suite.paper(), files((suite.results.main, suite.results.details))
+    metrics = suite.results.metrics
+    more = metrics.assign(**other, value=metrics["value"] / 2)
+    both = pd.concat([more, metrics] if first else [metrics, more], ignore_index=True)
+    suite.results = replace(suite.results, metrics=both)
+    assert files((suite.results.main, suite.results.details)) == tables
+    assert suite.page() == page and suite.paper() == paper
+
+
+def test_only_figures_with_a_caption_are_shown(suite, monkeypatch):
     shutil.copy(suite.folder / "figures/accuracy.png", suite.folder / "figures/novel.png")
-    before = suite.page()
-    assert rows_of(before, "details") == [["a|b", "0.12"]] and "table-partial" not in before
-    assert "Nats." in before and "[1] failed: KD" in before and "figure-novel" not in before
+    assert "figure-novel" not in suite.page()
     monkeypatch.setitem(CAPTIONS, "novel", "Curves of <all> runs.")
     monkeypatch.setitem(CAPTIONS, "absent", "No such file.")
     after = suite.page()
@@ -303,10 +341,10 @@ def test_captions_of_intervals_say_what_they_cover(suite):
     caption, paper = (lambda: Page(suite.page()).text("figcaption")), (lambda: suite.paper())
     assert suite.table.coverage in caption() and tex(suite.table.coverage) in paper()["example.tex"]
     other = "Deviations and intervals cover something else."
-    suite.table = replace(suite.table, coverage=other)
-    assert other in caption() and suite.page().count(other) == 2, "below the table, and in the figure's caption"
-    assert all(other in paper()[name] for name in ("main.tex", "example.tex", "numbers.tex"))
-    assert all(name in CAPTIONS for name in WITH_INTERVALS)
+    suite.show(replace(suite.table, coverage=other))
+    assert other in caption() and suite.page().count(other) == 3, "below both tables, and in the figure's caption"
+    assert all(other in paper()[name] for name in ("main.tex", "details.tex", "example.tex", "numbers.tex"))
+    assert [name for name, text in CAPTIONS.items() if "{coverage}" in text] == ["accuracy", "differences"]
 
 
 # The paper folder
@@ -337,7 +375,7 @@ def test_macros_are_unique_and_of_letters(hostile):
     text = hostile.paper()["numbers.tex"]
     names = re.findall(r"^\\newcommand\{\\(.*?)\}", text, re.MULTILINE)
     rows, pairs = hostile.table.rows, hostile.table.pairs
-    cells = len(rows) * len(pairs) * (4 + 2 * (len(details.COLUMNS) - 1))
+    cells = len(rows) * len(pairs) * (4 + 2 * (len(DETAILS) - 1))
     assert len(names) == len(set(names)) == 2 + cells + (len(rows) - 2) * (len(pairs) + 1) * 4
     assert all(re.fullmatch("db[A-Za-z]+", name) for name in names)
     assert "dbSmallTwoKDGKDResnetTwentyResnetEightTopOne" in names
@@ -345,7 +383,7 @@ def test_macros_are_unique_and_of_letters(hostile):
 
 def test_rows_of_one_name_share_no_macro_and_do_not_swap_when_one_is_added(tmp_path, specify):
     alone, both, turned = (
-        macros((suite := Suite(tmp_path / str(number), specify, rows=rows)).table, suite.details)
+        macros((made := Suite(tmp_path / str(number), specify, rows=rows).results).table, made.main, made.details)
         for number, rows in enumerate((["AB"], ["AB", "A+B"], ["A+B", "AB"]))
     )
     ends = {what.split(",")[0]: name for name, (_, what) in both.items() if "ABResnet" in name and "TopOne" in name}
@@ -367,7 +405,7 @@ def test_macros_hold_the_numbers_of_both_tables(suite):
         "DifferenceN": ("difference_n", ".0f"),
     }
     seen = 0
-    for record in csv.DictReader(io.StringIO(to_csv(suite.table))):
+    for record in csv.DictReader(io.StringIO(csv_file.render(suite.results.main))):
         for name, (column, form) in columns.items():
             macro = f"dbSmallTwo{words(record['row'])}{words(record['pair'])}{name}"
             if record[column]:
@@ -375,11 +413,11 @@ def test_macros_hold_the_numbers_of_both_tables(suite):
                 seen += 1
             elif macro in found:
                 assert found.pop(macro) == MISSING
-    for line in suite.details.to_dict("records"):
-        for name, (_, form) in details.COLUMNS.items():
-            for ending in ("", "_sd") if name != "top1" else ():
-                text = found.pop(f"dbSmallTwo{words(line['row'])}{words(line['pair'])}{words(name + ending)}")
-                assert text == (MISSING if pd.isna(line[name + ending]) else form.format(line[name + ending]))
+    for line in csv.DictReader(io.StringIO(csv_file.render(suite.results.details))):
+        for column in DETAILS:
+            for name in column.fields if column.key != "top1" else ():
+                text = found.pop(f"dbSmallTwo{words(line['row'])}{words(line['pair'])}{words(name)}")
+                assert text == (format(float(line[name]), column.form) if line[name] else MISSING)
     assert found == {"dbSmallTwoRuns": "12", "dbSmallTwoRunsFinished": "12"} and seen == 2 * 3 + 2 * 4 + 4 * 8 + 2 * 4
 
 
@@ -405,7 +443,7 @@ def test_bibliography_has_what_the_suite_uses(suite):
     bib = suite.paper()["references.bib"]
     keys = re.findall(r"^@\w+\{([^,]+),", bib, re.MULTILINE)
     assert sorted(keys) == ["alpaydin1998digits", "gkd", "hinton2015distilling"]
-    assert list(bibliography(gather(suite.index, suite.store))) == keys
+    assert list(bibliography(gather(suite.results))) == keys
 
 
 def test_component_without_reference_says_so(suite, specify, monkeypatch):

@@ -10,18 +10,43 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from distillbench.reporting import details, statistics
-from distillbench.reporting.collect import COSTS
-from distillbench.reporting.details import build_details
+from distillbench.reporting import statistics
+from distillbench.reporting.collect import COSTS, METRICS
+from distillbench.reporting.render import csv as csv_file
+from distillbench.reporting.render import json as json_file
+from distillbench.reporting.render import latex, markdown
+from distillbench.reporting.render.latex import tex
+from distillbench.reporting.sheets.details import details_sheet
+from distillbench.reporting.sheets.main import main_sheet, summary_sheet
 from distillbench.reporting.statistics import (
     paired_difference,
     pooled_difference,
     standard_deviation,
     t_interval,
 )
-from distillbench.reporting.tables import POOLED, build_table, tex, to_csv, to_json, to_latex, to_markdown, to_summary
+from distillbench.reporting.tables import POOLED, build_table
 
 REPETITIONS = 10_000
+
+
+def to_csv(table):
+    return csv_file.render(main_sheet(table))
+
+
+def to_json(table):
+    return json_file.render(main_sheet(table))
+
+
+def to_latex(table):
+    return latex.render(main_sheet(table))
+
+
+def to_markdown(table):
+    return markdown.render(main_sheet(table))
+
+
+def to_summary(table):
+    return markdown.render(summary_sheet(table))
 
 
 @pytest.fixture
@@ -135,10 +160,11 @@ def example(seeds=(0, 1, 2), matched=()):
             for seed in ([1000 + s for s in seeds] if pair in matched else [0]) if role == "teacher" else seeds:
                 cells.append((row, role, control, pair, *pair.split("-"), seed, f"digits/{pair}/{row}/s{seed}"))
                 for checkpoint in ("last", "best"):
-                    metrics.append((cells[-1][-1], checkpoint, "top1", 80 + rng.normal()))
-                    metrics.append((cells[-1][-1], checkpoint, "top5", 99.0))
+                    evaluated = cells[-1][-1], "classification", "test", checkpoint
+                    metrics.append((*evaluated, "top1", 80 + rng.normal()))
+                    metrics.append((*evaluated, "top5", 99.0))
     index = pd.DataFrame(cells, columns=["row", "role", "control", "pair", "teacher", "student", "seed", "run"])
-    return index, pd.DataFrame(metrics, columns=["run", "checkpoint", "metric", "value"])
+    return index, pd.DataFrame(metrics, columns=METRICS)
 
 
 def without(metrics, *runs):
@@ -180,10 +206,10 @@ def test_the_legend_says_which_variation_an_interval_covers(matched, without_rol
     expected = f"Deviations and intervals cover {sentence}"
     assert table.coverage.startswith(expected)
     costs = pd.DataFrame(columns=["run", *COSTS])
-    found = build_details(index, metrics, costs)
-    for text in (to_markdown(table), details.to_markdown(table, found)):
+    details = details_sheet(table, index, metrics, costs)
+    for text in (to_markdown(table), markdown.render(details)):
         assert table.coverage in text
-    for text in (to_latex(table), details.to_latex(table, found)):
+    for text in (to_latex(table), latex.render(details)):
         assert tex(table.coverage) in text
 
 
@@ -305,9 +331,10 @@ def test_every_number_of_the_details_follows_from_metrics_and_records():
     )
     value = {(m.run, m.metric): m.value for m in metrics.itertuples() if m.checkpoint == "last"}
     value |= {(line["run"], name): line[name] for line in costs.to_dict("records") for name in COSTS}
-    details = build_details(index, metrics, costs)
-    assert list(details["row"]) == ["Teacher"] * 2 + ["NONE"] * 2 + ["KD_2019"] * 2
-    for line in details.to_dict("records"):
+    details = details_sheet(build_table("demo", index, metrics), index, metrics, costs)
+    assert [line.name for line in details.lines] == ["Teacher"] * 2 + ["NONE"] * 2 + ["KD_2019"] * 2
+    for record in csv.DictReader(io.StringIO(csv_file.render(details))):
+        line = {k: v if k in ("row", "pair") else int(v) if k == "n" else float(v or "nan") for k, v in record.items()}
         mine = [run for run in runs if run.startswith(f"digits/{line['pair']}/{line['row']}/")]
         assert line["n"] == len(mine)
         for name in ("top1", "top5", *COSTS):
@@ -318,7 +345,7 @@ def test_every_number_of_the_details_follows_from_metrics_and_records():
                 if len(mine) == 1
                 else line[f"{name}_sd"] == pytest.approx(deviation(values))
             )
-        assert line["nll"] is None or np.isnan(line["nll"])
+        assert np.isnan(line["nll"])
 
 
 def test_all_formats_hold_the_same_numbers():

@@ -16,7 +16,7 @@ from distillbench.errors import UserError
 from distillbench.evaluation.metrics import write_metrics
 from distillbench.files import read_json, to_json, write_atomically
 from distillbench.planning import plan_suite
-from distillbench.reporting.collect import collect, failures
+from distillbench.reporting.collect import METRICS, collect, failures
 from distillbench.store import Store
 from distillbench.store.layout import CHECKPOINTS, evaluation_directory
 
@@ -197,7 +197,7 @@ def test_the_failed_runs_of_a_suite_are_those_not_repaired_since(store, runs, tm
     shutil.rmtree(store.run(runs["KD/s1"]))
     shutil.rmtree(store.run(runs["KD/s0"]))
     index = pd.DataFrame({"run": list(runs.values())})
-    assert failures(index, store, pd.DataFrame({"run": []})) == {runs["KD/s1"]: "of KD/s1"}
+    assert failures(index, store, pd.DataFrame(columns=METRICS)) == {runs["KD/s1"]: "of KD/s1"}
 
 
 def test_what_is_collected_is_what_the_runs_say(store, runs):

@@ -196,7 +196,7 @@ def test_a_damaged_run_does_not_keep_others_from_being_planned(project, name):
     assert names(project, project.plan()["run"]) == {("NONE", 2), ("KD", 2)}
 
 
-@pytest.mark.parametrize("file", ["tables.py", "matplotlibrc"])
+@pytest.mark.parametrize("file", ["tables.py", "sheets/main.py", "figures/matplotlibrc"])
 def test_edited_code_of_the_tables_rebuilds_them_and_trains_nothing(project, file):
     project.add("# edited\n", f"src/distillbench/reporting/{file}")
     planned = project.plan()
@@ -204,7 +204,7 @@ def test_edited_code_of_the_tables_rebuilds_them_and_trains_nothing(project, fil
     assert not {"train", "run", "collect"} & set(planned)
 
 
-@pytest.mark.parametrize("file", ["page.html", "page.py", "paper.py", "evidence.py"])
+@pytest.mark.parametrize("file", ["page.html", "page.py", "paper.py", "evidence.py", "render/table.html"])
 def test_edited_code_of_the_report_rebuilds_it_and_trains_nothing(project, file):
     project.add("\n", f"src/distillbench/reporting/{file}")
     planned = project.plan()

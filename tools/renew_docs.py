@@ -11,14 +11,15 @@ import re
 import shutil
 from pathlib import Path
 
+from distillbench.reporting.render import markdown
 from distillbench.reporting.results import read_results
-from distillbench.reporting.tables import to_markdown, to_summary
+from distillbench.reporting.sheets.main import main_sheet, summary_sheet
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCKS = [
-    ("README.md", "demo", to_summary),
-    ("docs/demo.md", "demo", to_markdown),
-    ("docs/demo.md", "controls", to_markdown),
+    ("README.md", "demo", summary_sheet),
+    ("docs/demo.md", "demo", main_sheet),
+    ("docs/demo.md", "controls", main_sheet),
 ]
 FIGURES = ("accuracy", "differences")
 
@@ -29,8 +30,8 @@ def block(suite):
 
 
 def main():
-    for name, suite, write in BLOCKS:
-        text = write(read_results(suite, root=ROOT).table).partition("\n\n")[2]  # without the title
+    for name, suite, build in BLOCKS:
+        text = markdown.render(build(read_results(suite, root=ROOT).table)).partition("\n\n")[2]  # without the title
         page = (ROOT / name).read_text(encoding="utf-8")
         renewed, count = block(suite).subn(lambda found, text=text: f"{found[1]}\n{text}\n{found[3]}", page)
         assert count == 1, f"{name}: no table {suite}"

@@ -21,7 +21,7 @@ from snakemake.persistence import FileBackupMixin
 name_user()  # Snakemake, DVC and what else jobs start ask for it
 STORE = Store()
 PACKAGE = Path("src/distillbench")
-REPORTING = [str(path) for path in sorted((PACKAGE / "reporting").glob("*")) if path.is_file()]
+REPORTING = [str(p) for p in sorted((PACKAGE / "reporting").rglob("*")) if p.is_file() and p.suffix != ".pyc"]
 
 
 OF_A_SUITE = r"reports/([\w-]+)/(?:index\.html|(?:tables|figures|paper)\b.*)|results/suites/([\w-]+)/\w+\.csv"

@@ -4,7 +4,8 @@ import pandas as pd
 
 from distillbench.command_lines import workflow
 from distillbench.errors import UserError
-from distillbench.store.layout import CHECKPOINTS
+from distillbench.evaluation import TASK
+from distillbench.store.layout import CHECKPOINTS, SPLIT
 
 METRICS = ["run", "task", "split", "checkpoint", "metric", "value"]
 COSTS = ["parameters", "multiply_adds", "seconds", "images_per_second"]  # of a run's record
@@ -40,9 +41,22 @@ def collect(index, store):
     return pd.DataFrame(metrics, columns=METRICS), pd.DataFrame(costs, columns=["run", *COSTS])
 
 
+def headline(metrics, task=TASK, split=SPLIT):
+    """What tables and figures show of collected metrics: a frame with a line a (run, checkpoint), a column a metric.
+
+    They are those of one task and split; those of another are shown by nobody who does not ask for them.
+    Raises UserError where there are two values of one metric.
+    """
+    shown = metrics[(metrics["task"] == task) & (metrics["split"] == split)].drop_duplicates()
+    for twice in shown[shown.duplicated(["run", "checkpoint", "metric"])].itertuples():
+        what = f"{twice.metric} of the {twice.checkpoint} predictions"
+        raise UserError(f"{twice.run}: two values of {what}; `distillbench evaluate {twice.run}` and collect again")
+    return shown.pivot(index=["run", "checkpoint"], columns="metric", values="value")
+
+
 def require_complete(suite, index, metrics, remedy=""):
     """Raises UserError unless every run of an index has metrics; remedy: what else may be done."""
-    evaluated = set(zip(metrics["run"], metrics["checkpoint"], strict=True))
+    evaluated = set(headline(metrics).index)
     runs = list(dict.fromkeys(index["run"]))
     missing = [run for run in runs if any((run, checkpoint) not in evaluated for checkpoint in CHECKPOINTS)]
     if missing:
@@ -57,7 +71,8 @@ def files(folder):
 
 def failures(index, store, metrics):
     """{run: reason} of the runs of an index that failed and were not repaired since, or are too damaged to count."""
-    states, counted = {run: store.state(run) for run in dict.fromkeys(index["run"])}, set(metrics["run"])
+    states = {run: store.state(run) for run in dict.fromkeys(index["run"])}
+    counted = set(headline(metrics).index.get_level_values("run"))
     return {
         run: detail
         for run, (state, detail) in states.items()

@@ -1,14 +1,17 @@
 """What stands behind a suite's numbers: its runs with their records, the references of what they use, its figures."""
 
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from distillbench.config import components
 from distillbench.config.specification import Specification
 from distillbench.errors import UserError
-from distillbench.reporting.figures import CAPTIONS, FIGURES, WITH_INTERVALS
+from distillbench.evaluation import HEADLINE
+from distillbench.reporting.collect import headline
+from distillbench.reporting.figures import CAPTIONS, FIGURES
 from distillbench.reporting.index import figures_of
-from distillbench.reporting.tables import METRIC, ROLES
+from distillbench.reporting.tables import ROLES
 
 NO_REFERENCE = "no reference declared"
 
@@ -17,6 +20,7 @@ class Run(NamedTuple):
     """A run with all its places in the table; `record` is empty where there is none, `accuracy` by checkpoint."""
 
     id: str
+    role: str
     rows: tuple[str, ...]
     pairs: tuple[str, ...]
     seed: int
@@ -26,24 +30,21 @@ class Run(NamedTuple):
     state: tuple[str, str]
 
 
-def gather(index, store):
-    """The runs of an index, each once: teachers, students alone, distilled students, by row and pair."""
+def gather(results):
+    """The runs of `results.Results`, each once: teachers, students alone, distilled students, by row and pair."""
+    index, accuracy = results.index, {}
+    for (run, checkpoint), value in headline(results.metrics).reindex(columns=[HEADLINE])[HEADLINE].items():
+        accuracy.setdefault(run, {})[checkpoint] = value
     cells, places = {}, list(dict.fromkeys(zip(index["row"], index["pair"], strict=True)))
     for cell in sorted(index.itertuples(), key=lambda c: (ROLES.index(c.role), places.index((c.row, c.pair)))):
         cells.setdefault(cell.run, []).append(cell)
-    return [_run(run, places, store) for run, places in cells.items()]
+    return [_run(run, places, accuracy.get(run, {}), results.store) for run, places in cells.items()]
 
 
-def _run(run, places, store):
-    accuracy = {
-        checkpoint: entry["value"]
-        for checkpoint in ("last", "best")
-        for entry in store.metrics(run, checkpoint) or ()
-        if entry["metric"] == METRIC
-    }
+def _run(run, places, accuracy, store):
     rows, pairs = (tuple(dict.fromkeys(getattr(cell, name) for cell in places)) for name in ("row", "pair"))
-    record = store.record(run) or {}
-    return Run(run, rows, pairs, places[0].seed, store.specification(run), record, accuracy, store.state(run))
+    of_run = store.specification(run), store.record(run) or {}, accuracy, store.state(run)
+    return Run(run, places[0].role, rows, pairs, places[0].seed, *of_run)
 
 
 def references(specification):
@@ -68,21 +69,12 @@ def citation_key(entry):
     return found[1]
 
 
-def figure_files(table, folder, index, runs, partial):
-    """[(name, caption, path without ending)] of the figures in a folder, less those that these runs do not fill.
+def figure_files(results, folder, runs, partial):
+    """[(name, caption, path without ending)] of the figures in a suite's folder, less those that its runs do not fill.
 
     runs: of `gather`. A file of that name that is there nevertheless shows something else.
     """
-    absent = FIGURES.keys() - figures_of([run.specification for run in runs], any(index["control"]))
-    captions = {n: f"{text} {table.coverage}" if n in WITH_INTERVALS else text for n, text in CAPTIONS.items()}
-    files = {name: folder / (f"partial-{name}" if partial else name) for name in CAPTIONS if name not in absent}
+    absent = FIGURES.keys() - figures_of([run.specification for run in runs], any(results.index["control"]))
+    files = {n: Path(folder, "figures", f"partial-{n}" if partial else n) for n in CAPTIONS if n not in absent}
+    captions = {name: text.replace("{coverage}", results.table.coverage) for name, text in CAPTIONS.items()}
     return [(name, captions[name], file) for name, file in files.items() if file.with_suffix(".png").exists()]
-
-
-def other_tables(folder, ending, partial):
-    """The files of a suite's tables apart from the main one."""
-    prefix = "partial-" if partial else ""
-    found = sorted(
-        path for path in (folder / "tables").glob(f"*.{ending}") if path.stem.startswith("partial-") == partial
-    )
-    return [path for path in found if path.stem != f"{prefix}main"]

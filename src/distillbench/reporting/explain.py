@@ -4,8 +4,8 @@ from distillbench.command_lines import command, workflow
 from distillbench.config.specification import flat
 from distillbench.errors import UserError, one_of
 from distillbench.planning import plan_where_possible
+from distillbench.reporting.render.text import footnote, text
 from distillbench.reporting.results import read_results
-from distillbench.reporting.tables import grid
 from distillbench.store.layout import PREDICTIONS
 from distillbench.store.record import processor_text
 
@@ -24,7 +24,7 @@ def explain(suite_name, name):
     source = "; ".join([f"{suite.source}, row {row}", *notes])
     part = cells[0].name if name.count("/") == 2 else f"{row}/{pair}"
     lines = [
-        f"{row}, {pair}, suite {suite_name}: {_cell_text(table, row, pair)}",
+        f"{row}, {pair}, suite {suite_name}: {_cell_text(results.main, row, pair)}",
         *_aligned([("source", source), ("workflow", workflow(suite_name, part))]),
     ]
     for cell in cells:
@@ -61,13 +61,11 @@ def _seed(cell):
     return f"s{cell.seed}"
 
 
-def _cell_text(table, row, pair):
-    """The cell as the table has it, with the columns that belong to it."""
-    _, lines, footnotes = grid(table)
-    start = 1 + 3 * table.pairs.index(pair)
-    accuracy, best, difference = lines[table.rows.index(row)][start : start + 3]
-    notes = [f"[{i}] failed: {note}" for i, note in enumerate(footnotes, 1) if f"[{i}]" in accuracy]
-    return ", ".join(filter(None, [accuracy, f"best {best}", difference, *notes]))
+def _cell_text(sheet, row, pair):
+    """The cell as the main table has it, with the columns that belong to it."""
+    texts = [text(sheet, *sheet.cell(row, key, pair)) for key in ("last", "best", "difference")]
+    note = sheet.cell(row, "last", pair)[1].note
+    return ", ".join(filter(None, [texts[0], f"best {texts[1]}", texts[2], note and footnote(sheet, note)]))
 
 
 def _run(cell, entry, store):

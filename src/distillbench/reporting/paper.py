@@ -6,14 +6,14 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import pandas as pd
-
 from distillbench.errors import UserError
+from distillbench.evaluation import HEADLINE
 from distillbench.files import write_atomically
-from distillbench.reporting.details import COLUMNS
-from distillbench.reporting.evidence import NO_REFERENCE, citation_key, figure_files, gather, other_tables, references
-from distillbench.reporting.statistics import standard_deviation
-from distillbench.reporting.tables import METRIC, POOLED, mean, tex, to_latex
+from distillbench.reporting.evidence import NO_REFERENCE, citation_key, figure_files, gather, references
+from distillbench.reporting.render import latex
+from distillbench.reporting.render.latex import tex
+from distillbench.reporting.render.text import title
+from distillbench.reporting.sheet import Difference, Number, Outcome, Spread
 
 MISSING = r"\textsf{??}"
 UNITS = (
@@ -21,34 +21,33 @@ UNITS = (
     *("Thirteen", "Fourteen", "Fifteen", "Sixteen", "Seventeen", "Eighteen", "Nineteen"),
 )
 TENS = ("Twenty", "Thirty", "Forty", "Fifty", "Sixty", "Seventy", "Eighty", "Ninety")
-FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+MAIN = {  # column of the main table: (name in a macro, what it is)
+    "last": ("TopOne", "top-1 after the last epoch"),
+    "best": ("BestTopOne", "top-1 of the best epoch (optimistic)"),
+    "difference": ("Difference", "difference"),
+}
+END = "end of the 95 % interval"
 
 
-def write_paper(table, details, index, store, folder, out, partial=False):
-    """Write the folder `out`. details: of `build_details`; folder: where the suite's tables/ and figures/ lie."""
-    folder, out, runs = Path(folder), Path(out), gather(index, store)
-    tables = {"main": to_latex(table)}
-    for path in other_tables(folder, "tex", partial):
-        tables[path.stem.removeprefix("partial-")] = path.read_text(encoding="utf-8", errors="replace")
-    figures = figure_files(table, folder / "figures", index, runs, partial)
+def write_paper(results, folder, out, partial=False):
+    """Write the folder `out` from `results.Results`. folder: the suite's, with figures/."""
+    out, runs = Path(out), gather(results)
+    sheets = results.main, results.details
+    figures = figure_files(results, folder, runs, partial)
     entries = bibliography(runs)
-    numbers = macros(table, details)
-    files = {f"{name}.tex": fitted(text, f"{table.suite}-{name}") for name, text in tables.items()}
-    files["numbers.tex"] = definitions(table, numbers, runs)
+    numbers = macros(results.table, *sheets)
+    files = {f"{sheet.name}.tex": latex.render(sheet, _label(sheet)) for sheet in sheets}
+    files["numbers.tex"] = definitions(results.table, numbers, runs)
     files["references.bib"] = "\n\n".join([*entries.values(), ""])
-    files["example.tex"] = example(table, numbers, tables, figures, entries)
+    files["example.tex"] = example(results.table, numbers, sheets, figures, entries)
     for name, content in files.items():
         write_atomically(out / name, content)
     for name, _, path in figures:
         write_atomically(out / f"{name}.pdf", path.with_suffix(".pdf").read_bytes())
 
 
-def fitted(text, label):
-    """A table that shrinks where it is wider than the text, has a label, and minus signs in place of hyphens."""
-    text = re.sub(r"(?<![\w.-])-(?=\d)", "$-$", text)
-    text = text.replace(r"\begin{tabular}", FIT + "\n" + r"\begin{tabular}")
-    text = text.replace(r"\end{tabular}", r"\end{tabular}}").replace("booktabs}", "booktabs,graphicx}")
-    return text.replace(r"\end{table}", rf"\label{{tab:{label}}}" + "\n" + r"\end{table}")
+def _label(sheet):
+    return f"tab:{sheet.suite}-{sheet.name}"
 
 
 # Numbers
@@ -69,33 +68,18 @@ def _spelled(digits):
     return UNITS[number] if number < 20 else TENS[number // 10 - 2] + (UNITS[number % 10] if number % 10 else "")
 
 
-def macros(table, details):
-    """{macro's name: (text, what it is)} of every number of both tables.
+def macros(table, main, details):
+    """{macro's name: (text, what it is)} of every number of both sheets.
 
     Where two numbers would have one name (rows A+B and AB), both names end in letters made from row and pair:
     a new row can then rename a macro, which LaTeX reports, and never give it another row's number.
     """
     found = [("Runs", "", str(table.runs), "runs planned"), ("RunsFinished", "", str(table.finished), "runs finished")]
-
-    def add(row, pair, values):
-        for name, text, what in values:
-            found.append((words(row) + words(pair) + name, f"{row}, {pair}", text, f"{row}, {pair}: {what}"))
-
-    for (row, pair), entry in table.entries.items():
-        last, best = list(entry.last.values()), list(entry.best.values())
-        values = [
-            ("TopOne", _number(mean(last)), "top-1 after the last epoch, mean"),
-            ("TopOneSd", _number(standard_deviation(last)), "top-1 after the last epoch, standard deviation"),
-            ("TopOneN", str(len(last)), "finished runs"),
-            ("BestTopOne", _number(mean(best)), "top-1 of the best epoch (optimistic), mean"),
-        ]
-        add(row, pair, values)
-        if entry.control:
-            add(row, pair, _interval(entry.difference, entry.control))
-    for row, difference in table.pooled.items():
-        add(row, POOLED, _interval(difference, table.entries[row, table.pairs[0]].control))
-    for line in details.to_dict("records"):
-        add(line["row"], line["pair"], _details(line))
+    for record in (*main.records(), *details.records()):
+        row, pair = (record[key][1].value.text for key in ("row", "pair"))
+        for column, cell in record.values():
+            for name, text, what in _numbers(column, cell.value) if cell and _is_new(column) else ():
+                found.append((words(row) + words(pair) + name, f"{row}, {pair}", text, f"{row}, {pair}: {what}"))
     counts = Counter(name for name, *_ in found)
     return {
         f"db{words(table.suite)}{name}{_letters(place) if counts[name] > 1 else ''}": (text, what)
@@ -103,33 +87,34 @@ def macros(table, details):
     }
 
 
-def _interval(interval, control):
-    n, middle, low, high = interval
-    return [
-        ("Difference", _number(middle, "+"), f"difference to {control}, mean"),
-        ("DifferenceLow", _number(low, "+"), f"difference to {control}, lower end of the 95 % interval"),
-        ("DifferenceHigh", _number(high, "+"), f"difference to {control}, upper end of the 95 % interval"),
-        ("DifferenceN", str(n), f"difference to {control}, seeds"),
-    ]
+def _is_new(column):
+    """Whether people are shown a column, and the main table has not shown it before."""
+    return column.shown and column.key != HEADLINE
 
 
-def _details(line):
-    """The numbers that the main table has not."""
-    values = []
-    for name, (heading, form) in COLUMNS.items():
-        if name == METRIC:
-            continue
-        for ending, what in (("", "mean"), ("_sd", "standard deviation")):
-            value = line[name + ending]
-            text = MISSING if pd.isna(value) else form.format(value)
-            values.append((words(name + ending), text, f"{heading}, {what}"))
-    return values
+def _numbers(column, value):
+    """[(end of the macro's name, text, what it is)] of a cell; none of texts and of what is counted elsewhere."""
+    name, what = MAIN.get(column.key) or (words(column.key), title(column))
+    match value:
+        case Outcome(finished, _, _, spread):
+            return [*_numbers(column, spread), (f"{name}N", str(finished), "finished runs")]
+        case Spread(mean, sd):
+            numbers = ("", mean, "mean"), ("Sd", sd, "standard deviation")
+            return [(name + end, _number(number, column.form), f"{what}, {of}") for end, number, of in numbers]
+        case Number(mean):
+            return [(name, _number(mean, column.form), f"{what}, mean")]
+        case Difference(control, (n, mean, low, high)):
+            numbers = ("", mean, "mean"), ("Low", low, f"lower {END}"), ("High", high, f"upper {END}")
+            what, form = f"{what} to {control}", f"+{column.form}"
+            signed = [(name + end, _number(number, form), f"{what}, {of}") for end, number, of in numbers]
+            return [*signed, (f"{name}N", str(n), f"{what}, seeds")]
+    return []
 
 
-def _number(value, sign=""):
+def _number(value, form):
     if math.isnan(value):
         return MISSING
-    return rf"\ensuremath{{{value:+.2f}}}" if sign else f"{value:.2f}"
+    return rf"\ensuremath{{{value:{form}}}}" if form[0] == "+" else format(value, form)
 
 
 def _letters(text):
@@ -167,7 +152,7 @@ def bibliography(runs):
 # Example
 
 
-def example(table, numbers, tables, figures, entries):
+def example(table, numbers, sheets, figures, entries):
     """A complete document that uses every file of the folder."""
     name = tex(table.suite)
     text = [
@@ -183,11 +168,11 @@ def example(table, numbers, tables, figures, entries):
     ]
     if table.banner:
         text.append(rf"\textbf{{{tex(table.banner)}}}" + "\n")
-    places = ", ".join(rf"\ref{{tab:{table.suite}-{table_name}}}" for table_name in tables)
+    places = ", ".join(rf"\ref{{{_label(sheet)}}}" for sheet in sheets)
     text.append(f"Tables: {places}.")
     if entries:
         text.append(rf"References: \cite{{{','.join(entries)}}}.")
-    text += [rf"\input{{{table_name}}}" for table_name in tables]
+    text += [rf"\input{{{sheet.name}}}" for sheet in sheets]
     for figure, caption, _ in figures:
         text += [
             r"\begin{figure}",

@@ -10,12 +10,15 @@ import pandas as pd
 from distillbench.command_lines import workflow
 from distillbench.config.suite import require_suite
 from distillbench.errors import UserError
+from distillbench.evaluation import HEADLINE
 from distillbench.planning import plan_suite
 from distillbench.reporting import collect
-from distillbench.reporting.details import build_details
 from distillbench.reporting.index import index_path, index_text
+from distillbench.reporting.sheets.details import details_sheet
+from distillbench.reporting.sheets.main import main_sheet, summary_sheet
 from distillbench.reporting.tables import build_table
 from distillbench.store import LookingStore, Store
+from distillbench.store.layout import SPLIT
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,22 @@ class Results:
         return build_table(self.suite, self.index, self.metrics, self.failures)
 
     @cached_property
+    def main(self):
+        return main_sheet(self.table)
+
+    @cached_property
+    def summary(self):
+        return summary_sheet(self.table)
+
+    @cached_property
     def details(self):
-        return build_details(self.index, self.metrics, self.costs)
+        return details_sheet(self.table, self.index, self.metrics, self.costs)
 
     @cached_property
     def histories(self):
         """{run: history.csv as a frame by epoch} of the runs whose history is here."""
         paths = {run: self.store.run(run) / "history.csv" for run in dict.fromkeys(self.index["run"])}
-        columns = ("epoch", "lr", "test_top1", "test_loss_ce")
+        columns = ("epoch", "lr", f"{SPLIT}_{HEADLINE}", f"{SPLIT}_loss_ce")
         found = {
             run: self.store.attempt(run, functools.partial(collect.read_csv, path, columns))
             for run, path in paths.items()

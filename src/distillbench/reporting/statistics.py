@@ -22,6 +22,11 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    @property
+    def excludes_zero(self):
+        """Whether all of it lies on one side of zero."""
+        return self.low > 0 or self.high < 0
+
 
 def t_interval(values, level=LEVEL):
     """The interval of the mean of independent normal values (Student's t, n - 1 degrees of freedom)."""
@@ -43,6 +48,11 @@ def pooled_difference(pairs):
     """pairs: [(treated, control)] of {seed: value}, one a pair. Over the seeds that every pair has on both sides."""
     seeds = set.intersection(*(set(treated) & set(control) for treated, control in pairs)) if pairs else set()
     return t_interval([np.mean([treated[s] - control[s] for treated, control in pairs]) for s in sorted(seeds)])
+
+
+def mean(values):
+    """NaN for no value."""
+    return sum(values) / len(values) if values else float("nan")
 
 
 def standard_deviation(values):

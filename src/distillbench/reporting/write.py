@@ -8,10 +8,10 @@ from distillbench.config.suite import load_suite, require_suite
 from distillbench.files import write_atomically
 from distillbench.output import output
 from distillbench.planning import plan_suite
-from distillbench.reporting import collect, details
+from distillbench.reporting import collect
 from distillbench.reporting.index import figure_names, index_path
+from distillbench.reporting.render import files, markdown
 from distillbench.reporting.results import read_results
-from distillbench.reporting.tables import FORMATS, to_summary
 from distillbench.store import Store
 
 
@@ -25,7 +25,7 @@ def summary(suite, tell):
     results = read_results(suite, partial=True)
     _warn(results.index, results.store, tell)
     where = f"Files: {reports(suite)}/ (page, tables, figures, paper), results/runs/ (runs), results/suites/{suite}/"
-    return f"{to_summary(results.table)}\n{where}", results.problems
+    return f"{markdown.render(results.summary)}\n{where}", results.problems
 
 
 def write_tables(suite, folder, partial, tell):
@@ -34,16 +34,15 @@ def write_tables(suite, folder, partial, tell):
     if partial:
         _warn(results.index, results.store, tell)
     with output(folder, f"tables {suite}", f"{reports(suite)}/tables", partial) as stage:
-        for ending, write in FORMATS.items():
-            write_atomically(stage / f"{prefix}main.{ending}", write(results.table))
-        for ending, write in details.FORMATS.items():
-            write_atomically(stage / f"{prefix}details.{ending}", write(results.table, results.details))
+        for name, text in files((results.main, results.details)).items():
+            write_atomically(stage / f"{prefix}{name}", text)
     return results.problems
 
 
 def write_figures(suite, folder, partial, tell):
     """The figures that the suite's rows fill; folder: None for the workflow's."""
-    from distillbench.reporting.figures import FIGURES, save
+    from distillbench.reporting.figures import FIGURES
+    from distillbench.reporting.figures.style import save
 
     results, prefix = read_results(suite, partial), _prefix(partial)
     default, boxes = f"{reports(suite)}/figures", set()
@@ -66,11 +65,10 @@ def write_report(suite, folder, partial, tell):
     results, shown, problems = read_results(suite, partial), reports(suite), []
     if partial:
         problems = write_tables(suite, f"{shown}/tables", partial, tell) + write_figures(suite, None, partial, tell)
-    about = results.index, results.store, shown
     with output(folder or shown, f"report {suite}", shown, partial) as stage:
-        page = render_page(results.table, *about, partial)
+        page = render_page(results, shown, partial)
         write_atomically(stage / ("partial.html" if partial else "index.html"), page)
-        write_paper(results.table, results.details, *about, stage / f"{_prefix(partial)}paper", partial)
+        write_paper(results, shown, stage / f"{_prefix(partial)}paper", partial)
     return problems + results.problems
 
 

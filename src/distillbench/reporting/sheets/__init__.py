@@ -1,0 +1,1 @@
+"""The tables of a suite, one file each, from results to a `sheet.Sheet`."""
