@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import stores
 
+from distillbench import archive
 from distillbench.commands import main
 from distillbench.files import read_json, to_json
 from distillbench.store import Store
@@ -285,13 +286,13 @@ def test_an_import_that_is_stopped_leaves_no_record_of_files_that_are_missing(ma
     for path in Store().run(run).rglob("*"):
         if path.name != "history.csv" and path.is_file():
             path.unlink()
-    placed, rename = [], os.rename
+    placed, move = [], archive.move
 
     def note(source, target):
         placed.append(Path(target))
-        rename(source, target)
+        move(source, target)
 
-    monkeypatch.setattr(os, "rename", note)
+    monkeypatch.setattr(archive, "move", note)
     assert main(["import", str(made / "all.tar")]) == 0
     names = [path.name for path in placed if path.is_relative_to(Store().run(run))]
     assert names[-1] == "record.json" and sorted(names[-3:-1]) == ["metrics.json"] * 2 and len(names) == 8

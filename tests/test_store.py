@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import stores
 
-from distillbench import store as module
 from distillbench.commands import main
 from distillbench.config.specification import Specification, read_specification
 from distillbench.errors import UserError
@@ -18,6 +17,7 @@ from distillbench.files import read_json, to_json, write_atomically
 from distillbench.planning import plan_suite
 from distillbench.reporting.collect import METRICS, collect, failures
 from distillbench.store import Store
+from distillbench.store import runs as module
 from distillbench.store.layout import CHECKPOINTS, evaluation_directory
 
 

@@ -4,6 +4,7 @@ The archive holds manifest.json first, then params/SUITE.yaml (as information) a
 its content alone. Weights are compared by digests, never unpickled.
 """
 
+import errno
 import gzip
 import hashlib
 import io
@@ -23,9 +24,10 @@ from distillbench import __version__
 from distillbench.command_lines import command
 from distillbench.config.specification import RUN_ID, read_specification
 from distillbench.errors import UserError
-from distillbench.files import read_json, sha256_of, to_json
+from distillbench.files import move, read_json, sha256_of, to_json
 from distillbench.store.claim import claim
 from distillbench.store.layout import CHECKPOINTS, METRICS, PARTS, PREDICTIONS, weights_file
+from distillbench.store.place import bring
 from distillbench.store.record import read_record
 
 SCHEMA = 1
@@ -66,6 +68,9 @@ def export_suite(suite, store, out, weights=True, root="."):
             notes.append(f"{run}: left out, {'not there' if len(missing) == len(NEEDED) else f'has no {missing[0]}'}")
             continue
         try:
+            state, detail = store.state(run)
+            if state != "done":
+                raise UserError(f"{state}: {detail}")
             record, specification = read_record(directory / "record.json"), store.specification(run)
             for checkpoint in CHECKPOINTS:
                 store.metrics(run, checkpoint)
@@ -249,6 +254,7 @@ def _settle(outcome, there, store):
         return outcome
     try:
         with claim(store.work(run), wait=False):
+            bring(store.work(run), store.run(run))  # what a killed training left on its way
             outcome = _compare(there, run, store)
             if outcome.state in ("imported", "completed"):
                 _place(there, store.run(run))
@@ -320,10 +326,12 @@ def _place(there, here):
     """Move an unpacked run to its place: whole, or only the files that are missing there."""
     if not here.exists():
         here.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(there, here)
-        return
+        try:
+            return os.rename(there, here)
+        except OSError as error:
+            if error.errno != errno.EXDEV:  # a part of the store lies on another disk
+                raise
     for path in _files(there):
         target = here / path.relative_to(there)
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(path, target)
+            move(path, target)

@@ -34,12 +34,15 @@ def complete(store, run, device="auto", log=(), report=print):
 def train(store, spec, out, work, *, device="auto", save_seconds=30.0, log=(), again=False, report=print):
     """Train a run from the file of its specification.
 
-    spec, out, work: paths of the specification, of the directory that becomes complete, and of the state in flight;
+    spec, out, work: paths of the specification, of the directory that becomes complete, and of the state in flight,
+    which is the store's where `out` is, else by default beside it;
     log: packages of loggers.py; the rest: as `engine.run.train` has it.
     """
     specification, source = read_specification(spec), read_json(spec).get("source")
     require_file(spec)
-    if os.path.abspath(out) != os.path.abspath(store.run(specification.id)):
+    ours = os.path.abspath(out) == os.path.abspath(store.run(specification.id))
+    work = work or (store.work(specification.id) if ours else f"{str(out).rstrip('/')}.work")
+    if not ours:
         require_own(out, specification, work)
     require_work(work)
     with claim(work, report=report):  # now: whatever fails from here on leaves its reason

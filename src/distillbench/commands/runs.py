@@ -13,7 +13,7 @@ log = click.option(
 @command("train")
 @option("--spec", File("specification file; `plan` writes them to results/specs/"), required=True)
 @option("--out", Folder("directory of the finished run"), required=True)
-@option("--work", Folder("directory of the state in flight (default: OUT.work)"))
+@option("--work", Folder("directory of the state in flight (default: the run's in results/work, or OUT.work)"))
 @device
 @click.option("--save-seconds", type=float, default=30.0, help="save the state this often (default: 30)")
 @log
@@ -26,7 +26,6 @@ def train(spec, out, work, device, save_seconds, log, again):
     from distillbench import jobs
     from distillbench.store import Store
 
-    work = work or f"{out.rstrip('/')}.work"
     jobs.train(Store(), spec, out, work, device=device, save_seconds=save_seconds, log=log, again=again, report=_say)
 
 

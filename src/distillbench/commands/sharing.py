@@ -87,8 +87,12 @@ def gc(delete, yes):
             raise UserError("nothing is deleted without a question; not a terminal, so add --yes")
         if input(f"delete {total}? [y/N] ").strip().lower() not in ("y", "yes"):
             return
-    deleted = [item.delete(store) for item in found.items]
-    print(f"{sum(deleted)} of {len(deleted)} deleted")
+        now = find_unused(store)  # the question may have stood for hours
+        if now.problems:
+            raise UserError(f"nothing is deleted: {now.problems[0]}")
+        still = {item.run for item in now.items}
+    deleted = [item.delete(store) for item in found.items if yes or item.run in still]
+    print(f"{sum(deleted)} of {len(found.items)} deleted")
 
 
 @command("record")

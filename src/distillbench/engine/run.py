@@ -2,6 +2,7 @@
 
 import ctypes
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 
@@ -15,7 +16,8 @@ from distillbench.engine.weights import load_teacher
 from distillbench.errors import RunFailed, UserError
 from distillbench.store.claim import claim
 from distillbench.store.layout import finished
-from distillbench.store.place import bring, discard
+from distillbench.store.place import arriving, bring, discard
+from distillbench.store.record import read_record
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -47,9 +49,12 @@ def train(
     require_trainable(specification)
     require_images(specification, images)
     with claim(work, report=report):
-        if bring(work, out):  # of an attempt that was killed while it did that
+        if outdated := arrives_outdated(specification, work, runs):
+            report(f"{work}: {outdated}; training begins anew")
+            discard(work)
+        elif bring(work, out):  # of an attempt that was killed while it did that
             return
-        if finished(out) and not again:
+        if finished(out) and not (again or outdated):
             return discard(work)
         device = prepare_device(specification, device)
         training, test = put_images(specification, images, device)
@@ -72,6 +77,21 @@ def train(
                     log(row)
         left = (specification, learner.student, progress, teacher_digest, flight.attempts, watch, source)
         finish(work, out, lambda folder: write_run(folder, *left))
+
+
+def arrives_outdated(specification, work, runs):
+    """Why the finished files that are on their way from a work directory are not those of this run now, or "".
+
+    Raises UserError if they are another run's.
+    """
+    record, teacher = arriving(work), specification.teacher_id
+    if record and record["run"] != specification.id:
+        raise UserError(f"{work}: holds the finished files of {record['run']}; choose another --work")
+    path = Path(runs) / f"{teacher}" / "record.json"
+    if not (record and teacher and path.exists()):
+        return ""
+    same = record["teacher_weights"] == read_record(path)["weights"][specification["teacher"]["checkpoint"]]
+    return "" if same else "finished with other weights of the teacher than it has now"
 
 
 def train_epoch(specification, learner, training, progress, flight, watch):

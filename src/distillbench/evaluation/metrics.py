@@ -5,15 +5,17 @@ argument and exist for distilled students only. Probabilities are at temperature
 """
 
 import hashlib
+import io
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from scipy.special import log_softmax
 
 from distillbench.errors import RunFailed, UserError
-from distillbench.files import sha256_of, to_json, write_atomically
-from distillbench.store.identity import identity
+from distillbench.files import to_json, write_atomically
+from distillbench.store.identity import identity_of
 from distillbench.store.layout import PROTOCOL, SPLIT, evaluation_directory
 
 SCHEMA = 1
@@ -133,8 +135,21 @@ def kl_to_teacher(predictions, teacher):
 
 def read_predictions(path):
     """The `Predictions` in a predictions.npz. Raises UserError if the file is absent, damaged or something else."""
+    return _parsed(path, _content(path))
+
+
+def _content(path):
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; `distillbench evaluate` makes it from the run's weights") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _parsed(path, content):
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             content = dict(archive)
         logits, targets = content["logits"].astype(np.float64), content["targets"]
         texts = {name: str(content[name]) for name in ("run_sha256", "weights_sha256", "precision") if name in content}
@@ -144,10 +159,6 @@ def read_predictions(path):
             raise ValueError("ranks that are none")
         if logits.ndim != 2 or len({len(logits), *map(len, (targets, *ranks.values()))}) > 1 or not len(targets):
             raise ValueError("arrays of different lengths")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `distillbench evaluate` makes it from the run's weights") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # a damaged zip raises half a dozen types
         raise UserError(f"{path}: not readable predictions ({error}); remove the file and evaluate again") from None
     if hashlib.sha256(np.ascontiguousarray(targets)).hexdigest() != stated:
@@ -174,22 +185,22 @@ def write_metrics(store, run_id, checkpoint):
     """
     directory, specification = evaluation_directory(store.run(run_id), checkpoint), store.specification(run_id)
     path = directory / "predictions.npz"
-    predictions, record = _read_of(path, specification.digest), store.record(run_id)
+    predictions, named = _read_of(path, specification.digest)
+    record = store.record(run_id)
     weights = record and record["weights"].get(checkpoint)
     if weights and predictions.weights_sha256 not in (None, weights):
         raise UserError(
             f"{path}: predictions of other weights than record.json names; `distillbench evaluate {run_id}`"
         )
-    made_from = {"predictions": _named(path, predictions)}
+    made_from = {"predictions": named}
     values = {name: function(predictions) for name, function in METRICS.items()}
     if specification.teacher_id:
         made_by = evaluation_directory(store.run(specification.teacher_id), specification["teacher"]["checkpoint"])
-        theirs = made_by / "predictions.npz"
-        teacher = _read_of(theirs, store.specification(specification.teacher_id).digest)
+        digest = store.specification(specification.teacher_id).digest
+        teacher, made_from["teacher_predictions"] = _read_of(made_by / "predictions.npz", digest)
         if not np.array_equal(predictions.targets, teacher.targets):
             raise UserError(f"{made_by}: predictions for other images than {directory}; remove both, evaluate again")
         values |= {name: function(predictions, teacher) for name, function in METRICS_TO_TEACHER.items()}
-        made_from["teacher_predictions"] = _named(theirs, teacher)
     for name, value in values.items():
         if not np.isfinite(value):
             raise RunFailed(f"{run_id}: {name} of the {checkpoint} predictions is {value}; the training diverged")
@@ -203,15 +214,16 @@ def write_metrics(store, run_id, checkpoint):
     return content
 
 
-def _named(path, predictions):
-    """What tells these predictions from others. ranked_in: "fp16" where they hold no ranks."""
-    return {**identity(path), "ranked_in": predictions.precision, "sha256": sha256_of(path)}
-
-
 def _read_of(path, run_sha256):
-    predictions = read_predictions(path)
+    """(predictions, what tells them from others), from one reading of the file, as another may take its place.
+
+    ranked_in: "fp16" where they hold no ranks.
+    """
+    content = _content(path)
+    predictions = _parsed(path, content)
     if predictions.run_sha256 != run_sha256:
         raise UserError(f"{path}: predictions of another run; remove the file and evaluate again")
     if not np.isfinite(predictions.logits).all():
         raise RunFailed(f"{path}: logits are not finite; the training diverged: lower SOLVER.LR")
-    return predictions
+    named = {**identity_of(io.BytesIO(content)), "ranked_in": predictions.precision}
+    return predictions, {**named, "sha256": hashlib.sha256(content).hexdigest()}

@@ -23,8 +23,13 @@ def identity(path):
 
 @cache
 def _identity(path, *_changes):
+    return identity_of(path)
+
+
+def identity_of(file):
+    """The same of a path or an open file, without a look at what is known of it."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             members = sorted((member.filename, member.file_size, member.CRC) for member in archive.infolist())
             present = {name for name, *_ in members}
             texts = [_text(archive.read(name)) if name in present else None for name in TEXTS.values()]

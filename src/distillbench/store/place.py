@@ -7,6 +7,7 @@ from distillbench.config.specification import read_specification
 from distillbench.errors import UserError
 from distillbench.files import move
 from distillbench.store.layout import FAILURE, FINISHED, LOCK, PROGRESS, RUN_FILES, STATE
+from distillbench.store.record import read_record
 
 
 def require_own(directory, specification, work):
@@ -14,7 +15,8 @@ def require_own(directory, specification, work):
 
     work: the run's work directory; while an earlier call's files are half brought from there, they are.
     """
-    if (Path(work) / FINISHED).exists():
+    record = arriving(work)
+    if record and record["run"] == specification.id:
         return
     path = Path(directory) / "spec.json"
     taken = [name for name in RUN_FILES if (Path(directory) / name).exists()]
@@ -28,6 +30,12 @@ def require_work(work):
     for path in Path(work).glob("*"):
         if path.name not in known and path.suffix != ".tmp":  # aside: of a write that was killed
             raise UserError(f"{path}: not of a run in flight; choose another --work")
+
+
+def arriving(work):
+    """The record of a finished run whose files are on their way from a work directory to their place, or None."""
+    path = Path(work) / FINISHED / "record.json"
+    return read_record(path) if path.exists() else None
 
 
 def bring(work, out):

@@ -14,6 +14,7 @@ from distillbench.store.layout import (
     FAILURE,
     FINISHED,
     PARTS,
+    PREDICTIONS,
     PROGRESS,
     TRAINING,
     evaluation_directory,
@@ -241,10 +242,11 @@ class Store:
         return self._to_make(run_id, frozenset())
 
     def missing(self, run_id):
-        """The same, with those that are stale and can be made again."""
+        """The same, with those that are stale, unless the run or its teacher would have to be trained for that."""
         stale = frozenset(name for name, _ in self.stale(run_id))
-        lost = "predictions" in stale and not finished(self.run(run_id))  # made from weights that are not here
-        return self._to_make(run_id, frozenset() if lost else stale)
+        names, teacher = self._to_make(run_id, stale), self.specification(run_id).teacher_id
+        compared = not teacher or PREDICTIONS.here(self.run(teacher)) or finished(self.run(teacher))
+        return names if "training" not in names and compared else self.absent(run_id)
 
     def _to_make(self, run_id, stale):
         names = []
