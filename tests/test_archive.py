@@ -1,11 +1,13 @@
 """Archives: what is exported arrives unchanged elsewhere, and nothing that is damaged, foreign or other arrives."""
 
+import errno
 import fcntl
 import hashlib
 import io
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -532,3 +534,41 @@ def test_an_archive_that_is_only_packed_anew_is_imported(made, here, tmp_path):
     write(tmp_path / "anew.tar", signed(contents(made / "all.tar")))
     assert main(["import", str(tmp_path / "anew.tar")]) == 0
     assert stores.files("results/runs") == stores.files(made / "results/runs")
+
+
+def test_a_run_that_is_not_whole_is_left_out_of_an_archive(made, here, capsys):
+    """Stale, or with files that are still on their way to their place."""
+    stores.finish_all(here)
+    store, ids = Store(), stores.runs(here)
+    stale, moving = ids["NONE/s0"], ids["NONE/s1"]
+    record = store.run(stale) / "record.json"
+    record.write_text(record.read_text().replace(read_json(record)["weights"]["last"], "7" * 64))
+    (store.work(moving) / "finished").mkdir(parents=True)
+    assert main(["export", "small", "--out", "part.tar"]) == 0
+    out = capsys.readouterr().out
+    assert f"note: {stale}: left out, stale: " in out and f"note: {moving}: left out, stopped: " in out
+    assert "3 of 5 runs" in out
+
+
+def test_an_import_first_brings_what_a_killed_training_left(made, here):
+    store, run = Store(), stores.runs(here)["NONE/s0"]
+    stores.finish(store, run, weight=7.0)
+    weights = read_json(store.run(run) / "record.json")["weights"]
+    shutil.rmtree(store.run(run) / "eval")
+    store.work(run).mkdir(parents=True)
+    store.run(run).rename(store.work(run) / "finished")
+    assert main(["import", str(made / "all.tar")]) == 1, "it is here, with other weights"
+    assert read_json(store.run(run) / "record.json")["weights"] == weights and not store.work(run).exists()
+
+
+def test_an_import_crosses_to_another_disk(made, here, monkeypatch):
+    rename = os.rename
+
+    def other_disk(source, target):
+        if "results/runs" in str(target):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(source, target)
+
+    monkeypatch.setattr(os, "rename", other_disk)
+    assert main(["import", str(made / "all.tar")]) == 0
+    assert {Store().state(run) for run in stores.runs(here).values()} == {("done", "")}

@@ -161,3 +161,15 @@ def test_a_link_to_nowhere_is_an_error_and_no_endless_loop(tmp_path, place):
     (tmp_path / place.partition("/")[0]).symlink_to(tmp_path / "nowhere/at/all")
     with pytest.raises(OSError):
         claim(tmp_path / place).__enter__()
+
+
+def test_every_training_of_a_runs_own_place_has_the_runs_claim(tmp_path, monkeypatch):
+    """Whether or not --work says so: nobody else knows another."""
+    new_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run, seen = runs(tmp_path)["NONE/s0"], []
+    monkeypatch.setattr("distillbench.engine.run.train", lambda *_, work, **options: seen.append(str(work)))
+    monkeypatch.setattr("distillbench.jobs._images", lambda specification: None)
+    for out in (f"results/runs/{run}", f"./results/runs/{run}/", "elsewhere"):
+        assert main(["train", "--spec", f"results/specs/{run}.json", "--out", out]) == 0
+    assert seen == [f"results/work/{run}", f"results/work/{run}", "elsewhere.work"]

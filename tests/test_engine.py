@@ -768,7 +768,7 @@ def test_a_run_that_is_brought_to_its_place_has_its_record_last(tmp_path, monkey
         os.replace(path, target)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) if stopped < 5 else nullcontext():
-        patch.setattr("distillbench.store.move", move)
+        patch.setattr("distillbench.store.place.move", move)
         finish(work, out, lambda folder: [write_atomically(folder / name, "new") for name in RUN_FILES])
     assert (out / "record.json").read_text() == ("new" if stopped == 5 else "old")
     assert bring(work, out) == (stopped < 5)

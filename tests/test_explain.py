@@ -124,7 +124,7 @@ def test_the_command_trains_this_run(folder, capsys):
         "--work": str(Store().work(run)),
         "--device": "cuda",  # as the record says: "a device"
     }
-    rule = (ROOT / "workflow/rules/train.smk").read_text()
+    rule = (ROOT / "workflow/rules/run.smk").read_text()
     assert all(f"{option} {{params." in rule for option in options)
     assert Path(options["--spec"]).exists()
 

@@ -386,3 +386,23 @@ def test_gc_imports_no_torch(folder):
     )
     done = subprocess.run(**command() | {"args": [sys.executable, "-c", program]}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_used_by_the_time_of_the_answer_is_kept(tmp_path, monkeypatch, capsys):
+    stores.new_project(tmp_path)
+    stores.finish_all(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    suite = tmp_path / "params/small.yaml"
+    text = suite.read_text()
+    suite.unlink()
+
+    def answer(question):
+        suite.write_text(text)
+        return "y"
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", answer)
+    before = stores.files(tmp_path / "results/runs")
+    assert main(["gc", "--delete"]) == 0
+    assert "0 of 5 deleted" in capsys.readouterr().out
+    assert stores.files(tmp_path / "results/runs") == before

@@ -12,7 +12,7 @@ from distillbench.commands import main
 from distillbench.engine.run import train
 from distillbench.engine.weights import load_tensors, save_tensors, weights_digest
 from distillbench.errors import UserError
-from distillbench.evaluation.metrics import RANKS, write_metrics
+from distillbench.evaluation.metrics import METRICS_TO_TEACHER, RANKS, write_metrics
 from distillbench.evaluation.predictions import predict
 from distillbench.files import read_json, to_json
 from distillbench.planning import plan_suite
@@ -476,3 +476,59 @@ def test_a_job_that_cannot_make_its_folder_leaves_its_last_words(store, capsys):
     log.write_text(said.out + said.err)
     state, detail = store.state(run)
     assert state == "failed" and "results/work" in detail
+
+
+def test_metrics_name_the_predictions_that_were_read(store, monkeypatch):
+    """Though others take their place while the metrics are computed."""
+    ids = runs(".")
+    teacher, student = ids["Teacher/s0"], ids["KD/s0"]
+    path = predictions(store, teacher)
+    with np.load(path) as archive:
+        others = np.roll(archive["logits"], 1, axis=1)
+
+    def replaced(mine, theirs):
+        rewrite(path, logits=others)
+        return 0.0
+
+    monkeypatch.setitem(METRICS_TO_TEACHER, "agreement", replaced)
+    write_metrics(store, student, "last")
+    assert store.stale(student)["metrics", "last"] == "metrics against other predictions of the teacher"
+
+
+def killed_on_the_way(store, specification, images, monkeypatch):
+    """A run whose files are finished, and in its work directory."""
+
+    def killed(path, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(store_module, "move", killed)
+        learn(store, specification, images, again=True)
+
+
+def test_files_that_arrive_from_another_teacher_are_trained_anew(copied, images, monkeypatch):
+    store, teacher, student = copied
+    killed_on_the_way(store, student, images, monkeypatch)
+    model = load_tensors(store.run(teacher.id) / "model.last.pt")
+    model["model"]["fc.bias"] += 1
+    save_tensors(store.run(teacher.id) / "model.last.pt", model)
+    record = read_json(store.run(teacher.id) / "record.json")
+    record["weights"]["last"] = weights_digest(model["model"])
+    (store.run(teacher.id) / "record.json").write_text(to_json(record))
+    said = []
+    learn(store, student, images, said.append)
+    assert "other weights of the teacher" in said[0] and sum(line.startswith("epoch") for line in said) == 2
+    assert read_json(store.run(student.id) / "record.json")["teacher_weights"] == record["weights"]["last"]
+
+
+def test_files_that_arrive_are_those_of_the_run(copied, images, monkeypatch, capsys):
+    store, teacher, student = copied
+    assert main(["data", "digits"]) == 0
+    killed_on_the_way(store, teacher, images, monkeypatch)
+    (store.results / "student.json").write_text(to_json(student.as_file()))
+    words = ["--spec", "results/student.json", "--out", "elsewhere", "--work", str(store.work(teacher.id))]
+    capsys.readouterr()
+    assert main(["train", *words, "--device", "cpu"]) == 2
+    assert teacher.id in capsys.readouterr().err
+    assert not (store.results.parent / "elsewhere").exists()
+    assert (store.work(teacher.id) / "finished/record.json").exists()

@@ -14,6 +14,7 @@ import yaml
 from project import ROOT, SMALL, Project, jobs, new_project, succeeded
 
 from distillbench.files import read_json
+from distillbench.store import Store
 from distillbench.store.layout import RUN_FILES, evaluation_directory
 
 REPORTS = [f"tables/main.{ending}" for ending in ("csv", "json", "md", "tex")]
@@ -610,3 +611,20 @@ def test_metrics_follow_a_teacher_whose_predictions_are_renewed(stored, monkeypa
     assert rules.run_input(of(student)) == [*evaluations(store, teacher, "metrics.json"), CODE]
     forced = {path for run in (teacher, student) for path in evaluations(store, run, "metrics.json")}
     assert rules.workflow.dag.forcefiles == forced
+
+
+def test_stale_metrics_are_renewed_also_where_predictions_are_missing(stored, monkeypatch):
+    """As long as nothing has to be trained for that."""
+    store, runs = Store(stored), stores.runs(stored)
+    teacher, student = runs["Teacher/s0"], runs["KD/s1"]
+    stores.finish(store, student, weight=2.0)
+    record = store.run(student) / "record.json"
+    record.write_text(record.read_text().replace(read_json(record)["weights"]["last"], "7" * 64))
+    without(store, teacher, "predictions.npz")
+    rules = functions(stored, monkeypatch)
+    taught = evaluations(rules.STORE, teacher, "metrics.json")
+    assert rules.run_input(of(student)) == old(IMAGES, *taught)
+    assert rules.workflow.dag.forcefiles == set(evaluations(rules.STORE, student, "metrics.json"))
+    without(store, teacher, "model.best.pt")
+    rules = functions(stored, monkeypatch)
+    assert rules.run_input(of(student)) == [] and not rules.workflow.dag.forcefiles

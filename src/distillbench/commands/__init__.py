@@ -12,7 +12,7 @@ import click
 
 from distillbench import __version__
 from distillbench.commands import components, runs, sharing, suites
-from distillbench.commands.base import Commands
+from distillbench.commands.base import HELP, Commands
 from distillbench.environment import prepare
 from distillbench.errors import RunFailed, UserError, one_line
 
@@ -38,7 +38,7 @@ program = Commands(
     },
     help="A reproducible benchmark pipeline for knowledge distillation.",
     epilog=EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings=HELP,
 )
 click.version_option(__version__, prog_name=NAME, message="%(prog)s %(version)s")(program)
 

@@ -2,6 +2,8 @@
 
 import click
 
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
 
 class Command(click.Command):
     """A command whose help lists its arguments as their types describe them; in lists stands its first sentence."""
@@ -53,4 +55,4 @@ class Commands(click.Group):
 
 
 def command(name):
-    return click.command(name, cls=Command)
+    return click.command(name, cls=Command, context_settings=HELP)
