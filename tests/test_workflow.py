@@ -489,18 +489,19 @@ def test_a_training_needs_its_specification_its_images_and_its_teacher_whole(sto
     without(store, student, "record.json", "predictions.npz", "metrics.json")
     needed = [f"results/specs/{student}.json", IMAGES, *evaluations(store, teacher, "metrics.json")]
     rules = functions(stored, monkeypatch)  # as the next call of Snakemake reads them
-    assert rules.run_input(of(student)) == rules.training_input(of(student)) == old(*needed)
+    assert rules.training_input(of(student)) == old(*needed)
+    assert rules.run_input(of(student)) == [*old(*needed), CODE]
     without(store, teacher, "model.last.pt")  # not the one that teaches
-    assert rules.run_input(of(student)) == old(*needed)
+    assert rules.run_input(of(student)) == [*old(*needed), CODE]
     without(store, teacher, "model.best.pt")
     weights = [f"results/runs/{teacher}/{name}" for name in ("spec.json", "record.json", "model.best.pt")]
-    assert rules.run_input(of(student)) == old(*needed, *weights)
+    assert rules.run_input(of(student)) == [*old(*needed, *weights), CODE]
     assert rules.run_input(of(teacher)) == [CODE]
     assert rules.training_input(of(teacher)) == old(f"results/specs/{teacher}.json", IMAGES)
     without(store, teacher, "metrics.json", "predictions.npz")  # now its own job makes it whole
     rules = functions(stored, monkeypatch)
-    assert rules.run_input(of(student)) == old(*needed)
-    assert rules.run_input(of(teacher)) == old(f"results/specs/{teacher}.json", IMAGES)
+    assert rules.run_input(of(student)) == [*old(*needed), CODE]
+    assert rules.run_input(of(teacher)) == [*old(f"results/specs/{teacher}.json", IMAGES), CODE]
 
 
 def test_a_forced_training_follows_its_teachers(stored, monkeypatch):
@@ -538,14 +539,14 @@ def test_an_evaluation_needs_what_it_is_made_from_and_nothing_where_it_is_there(
     assert rules.run_input(of(student)) == rules.run_input(of(teacher)) == [], "metrics alone are enough"
     without(store, student, "metrics.json")
     rules = functions(stored, monkeypatch)
-    assert rules.run_input(of(student)) == old(IMAGES, *taught), "the teacher predicts again"
+    assert rules.run_input(of(student)) == [*old(IMAGES, *taught), CODE], "the teacher predicts again"
     without(store, teacher, "model.best.pt")
     weights = [f"results/runs/{teacher}/{name}" for name in ("spec.json", "record.json", "model.best.pt")]
-    assert rules.run_input(of(student)) == old(IMAGES, *taught, *weights)
+    assert rules.run_input(of(student)) == [*old(IMAGES, *taught, *weights), CODE]
     without(store, runs["NONE/s0"], "metrics.json", "predictions.npz")
     without(store, runs["NONE/s1"], "metrics.json", "model.last.pt")
     rules = functions(stored, monkeypatch)
-    assert rules.run_input(of(runs["NONE/s0"])) == old(IMAGES)
+    assert rules.run_input(of(runs["NONE/s0"])) == [*old(IMAGES), CODE]
     assert rules.run_input(of(runs["NONE/s1"])) == [CODE]
     urgent = {name: rules.urgency(of(runs[name])) for name in ("NONE/s0", "NONE/s1", "KD/s1")}
     assert set(urgent.values()) == {1000}, "what is trained is in the tables at once"
@@ -623,7 +624,7 @@ def test_stale_metrics_are_renewed_also_where_predictions_are_missing(stored, mo
     without(store, teacher, "predictions.npz")
     rules = functions(stored, monkeypatch)
     taught = evaluations(rules.STORE, teacher, "metrics.json")
-    assert rules.run_input(of(student)) == old(IMAGES, *taught)
+    assert rules.run_input(of(student)) == [*old(IMAGES, *taught), CODE]
     assert rules.workflow.dag.forcefiles == set(evaluations(rules.STORE, student, "metrics.json"))
     without(store, teacher, "model.best.pt")
     rules = functions(stored, monkeypatch)

@@ -229,10 +229,10 @@ def run_input(wildcards):
     run, specification = wildcards.run, specified(wildcards.run)
     teacher, parts, directory = specification.teacher_id, missing(run), STORE.run(run)
     follows = bool(teacher) and (again(teacher) or renewed(teacher))
-    images = f"results/data/{specification['dataset']['name']}.npz"
+    images, code = f"results/data/{specification['dataset']['name']}.npz", str(PACKAGE / "evaluation/metrics.py")
     if again(run):
         taught = teacher_files(specification, True) if teacher else []
-        return [images, *(str(file) for file in (*(directory / name for name in RUN_FILES), *taught))]
+        return [images, *(str(file) for file in (*(directory / name for name in RUN_FILES), *taught)), code]
     if METRICS.here(directory) and (parts or follows):
         workflow.dag.forcefiles.update(evaluations(run, METRICS))
     files, predicted = [], all(PREDICTIONS.here(STORE.run(each)) for each in (run, teacher or run))
@@ -242,7 +242,7 @@ def run_input(wildcards):
         files = [images] if "predictions" in parts or not predicted else []
         files += teacher_files(specification, False) if teacher else []
     files = [str(file) for file in files] if follows else made_before(files)
-    return files + ([str(PACKAGE / "evaluation/metrics.py")] if predicted else [])
+    return [*files, code] if files or predicted else []
 
 
 def urgency(wildcards):
