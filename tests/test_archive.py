@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -382,6 +383,22 @@ def test_a_run_that_is_being_trained_is_left_alone(made, here, capsys):
         assert main(["import", str(made / "all.tar")]) == 1
     assert f"refused      {run}: is being worked on here" in capsys.readouterr().out
     assert not Store().run(run).exists() and len(Store().ids()) == 4
+
+
+def test_weights_that_arrive_while_the_archive_is_read_are_compared_too(made, here, capsys, monkeypatch):
+    """Another process finishes the run before it can be claimed."""
+    run = stores.runs(here)["NONE/s1"]
+
+    @contextmanager
+    def later(work, **options):
+        if work == Store().work(run):
+            stores.finish(Store(), run, weight=2.0)
+        yield
+
+    monkeypatch.setattr(archive, "claim", later)
+    assert main(["import", str(made / "all.tar")]) == 1
+    output = capsys.readouterr().out
+    assert f"refused      {run}: same id, different realisation" in output and output.count("imported ") == 4
 
 
 def test_an_edited_specification_here_stops_the_import(made, here, capsys):

@@ -194,6 +194,17 @@ def test_a_new_file_with_the_bytes_of_one_that_is_not_here_takes_none_out(light,
     assert contents(other, "results/runs") == contents(light, "results/runs") | {new: bytes_of_weights}
 
 
+def test_what_dvc_takes_for_a_renamed_file_stays_recorded_where_nothing_else_is_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    old, new = (f"results/runs/digits/resnet8/none/s{n}-0123456789ab" for n in (0, 7))
+    write_atomically(tmp_path / new / "spec.json", "{}")
+    write_atomically(tmp_path / "results/runs.dvc", "outs: [{path: runs, nfiles: 1}]")
+    said, asked = {"uncommitted": {"renamed": [{"old": f"{old}/spec.json", "new": f"{new}/spec.json"}]}}, []
+    monkeypatch.setattr(recording, "_dvc", lambda *arguments: asked.append(arguments) or json.dumps(said))
+    recording.record_runs()
+    assert asked[1:] == [("add", new)]  # commit would take the old one out
+
+
 def test_a_record_in_a_remote_that_cannot_be_read_is_not_replaced(light, tmp_path):
     other = clone(light, tmp_path / "clone")
     before = runs_file(other)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ from distillbench.gradient_scaling import GradientScaling
 from distillbench.methods.base import LogitMethod, Output
 from distillbench.methods.none import Vanilla
 from distillbench.models import build_network, network_cost
-from distillbench.store.layout import RUN_FILES
+from distillbench.store.layout import FINISHED, RUN_FILES
 from distillbench.store.place import bring
 
 TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
@@ -425,6 +426,17 @@ def test_what_a_logit_method_observes_is_the_gradient_of_its_weighted_loss(speci
     assert observed["confidence"].tolist() == counts and observed["factor"].tolist() == pytest.approx(factors)
 
 
+def test_every_sample_has_a_confidence_also_one_that_the_teacher_is_sure_of(specify):
+    keys = {"DISTILLER.TYPE": "KD", "KD.WARMUP": 0}
+    method = Learner(specify(teacher=TEACHER, **keys), 300, build_network("resnet8", 10)).method
+    z, target = torch.randn(8, 10, generator=generator(0, "a")).requires_grad_(), torch.arange(8)
+    teacher = Output(1e4 * F.one_hot(target, 10).float(), {})  # softened, the largest probability is 1
+    batch = SimpleNamespace(target=target)
+    losses = method.losses(Output(z, {}), teacher, batch, {"warmup": 1.0})
+    confidence = method.observations(Output(z, {}), teacher, batch, losses)["confidence"]
+    assert confidence.tolist() == [0] * 19 + [8]
+
+
 def step_with(specify, images, losses=None, observed=None, steps=1):
     """Steps of a method that returns, besides its own loss, these losses and observations: functions of the step."""
     learner, step = Learner(specify(), 300), 0
@@ -592,14 +604,18 @@ def test_the_rate_is_that_of_the_whole_training_whenever_it_was_stopped(specify,
     """Also where the attempt that finishes the run had nothing left to train."""
     write = engine_run.write_run
 
-    def killed(*arguments):
+    def killed(folder, *arguments):
+        write_atomically(folder / "history.csv", "a part")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(engine_run, "write_run", killed)
     with pytest.raises(KeyboardInterrupt):
         learn(specify(), images, tmp_path, save_seconds=0)
+    assert not (tmp_path / "work" / FINISHED).exists(), "what is written is not finished"
     monkeypatch.setattr(engine_run, "write_run", write)
-    record = read_json(learn(specify(), images, tmp_path, save_seconds=0) / "record.json")
+    out = learn(specify(), images, tmp_path, save_seconds=0)
+    assert {path.name for path in out.iterdir()} == set(RUN_FILES)
+    record = read_json(out / "record.json")
     assert record["attempts"] == 2
     assert record["images_per_second"] == pytest.approx(2 * 300 / record["seconds"], rel=0.01)
 
@@ -725,6 +741,19 @@ def test_weights_other_than_the_record_names_are_not_loaded(finished_run, tmp_pa
             load_run(run, checkpoint)
 
 
+def test_weights_of_another_network_are_not_loaded_whatever_the_record_names(finished_run, tmp_path):
+    runs, specification = finished_run
+    run = shutil.copytree(runs / specification.id, tmp_path / "run")
+    weights = load_tensors(run / "model.last.pt")["model"]
+    weights["fc.offset"] = weights.pop("fc.bias")
+    save_tensors(run / "model.last.pt", {"model": weights})
+    record = read_json(run / "record.json")
+    record["weights"]["last"] = weights_digest(weights)
+    (run / "record.json").write_text(to_json(record))
+    with pytest.raises(UserError, match=r"not the weights of resnet8 for digits .*fc\.bias"):
+        load_run(run, "last")
+
+
 def test_a_teacher_is_the_run_that_the_specification_names(finished_run, specify, tmp_path):
     runs, specification = finished_run
     other = {"kind": "run", "id": specification.id[:-1] + ("0" if specification.id[-1] != "0" else "1")}
@@ -820,6 +849,20 @@ def test_the_commit_of_a_record_is_that_of_the_code_with_the_files_that_differ(t
 def test_losses_that_train_nothing_are_refused_in_the_first_step(specify, images, losses, says):
     with pytest.raises(UserError, match=says):
         step_with(specify, images, losses=lambda step: losses)
+
+
+def test_two_steps_of_dot_are_those_of_its_formula():
+    """Momenta 0.2 of the task and 0.4 of the distillation."""
+    g, h, decay, rate = torch.tensor([1.0, -2.0]).double(), torch.tensor([0.5, 3.0]).double(), 0.01, 0.1
+    p = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+    trainer = dot.Trainer([p], {"LR": rate, "MOMENTUM": 0.3, "WEIGHT_DECAY": decay}, {"DELTA": 0.1})
+    expected, v, u = p.detach().clone(), torch.zeros(2).double(), torch.zeros(2).double()
+    for _ in range(2):
+        trainer.update({"ce": (p * g).sum(), "kd": (p * h).sum()})
+        v = 0.2 * v + g + decay * expected
+        u = 0.4 * u + h
+        expected = expected - rate * v - rate * u
+        torch.testing.assert_close(p.detach(), expected, rtol=1e-12, atol=0)
 
 
 def test_dot_with_a_distillation_loss_alone_descends_it():

@@ -92,9 +92,15 @@ def test_accuracy_shows_every_run(results):
                 assert np.isclose(heights, value).any()
 
 
+def diamonds(axis):
+    return [(*line.get_data(), line.get_color()) for line in axis.get_lines() if line.get_marker() == "D"]
+
+
 def test_differences_show_the_tables_intervals(results):
     (axis,) = FIGURES["differences"](results).axes
     drawn = [line[:, 0] for line in lines(axis)]
+    pooled = [x for x, _, colour in diamonds(axis) if colour == "black"]
+    assert np.allclose(pooled, [[results.table.pooled[row].mean] for row in ("KD", "KD+GKD")])
     for row in ("KD", "KD+GKD"):
         intervals = [results.table.entries[row, pair].difference for pair in PAIRS] + [results.table.pooled[row]]
         for interval in intervals:
@@ -112,13 +118,34 @@ def test_curves_show_means_over_seeds_and_decays(results):
             loss = np.mean([frame["test_loss_ce"] for frame in frames], axis=0)
             assert shown(axes[column], np.column_stack([range(1, 7), error]))
             assert shown(axes[2 + column], np.column_stack([range(1, 7), loss]))
+            assert band(axes[column], 100 - np.array([frame["test_top1"] for frame in frames]))
+            assert band(axes[2 + column], np.array([frame["test_loss_ce"] for frame in frames]))
         assert any((line[:, 0] == 3.5).all() for line in lines(axes[column]))
+
+
+def band(axis, runs):
+    """Whether one reaches from the lowest to the highest of the runs' curves."""
+    corners = {(x, y) for curve in (runs.min(axis=0), runs.max(axis=0)) for x, y in enumerate(curve.round(9), 1)}
+    drawn = [path.vertices.round(9) for collection in axis.collections for path in collection.get_paths()]
+    return any({tuple(corner) for corner in vertices} == corners for vertices in drawn)
 
 
 def test_scale_shows_factors_where_there_are_samples(results):
     figure = FIGURES["scale"](results)
     for axis in figure.axes[: len(PAIRS)]:
         assert shown(axis, [[(i + 0.5) / 20, 0.8 + 0.1 * i] for i in range(2, 6)])
+
+
+def test_scale_is_the_mean_over_epochs_and_leaves_out_a_bin_of_few_samples(results):
+    shares = {5: [0.8, 0.6, 0.4, 0.2, 0.1, 0.05], 8: [0.002] * 6, 10: [0.0005] * 6}
+    factors = np.linspace(0.5, 1.5, 6)
+    for run in runs(results, "KD+GKD", PAIRS[0]):
+        for i in range(20):
+            share = np.array(shares.get(i, [0.0] * 6))
+            results.histories[run][f"train_confidence_{i}"] = share
+            results.histories[run][f"train_factor_{i}"] = share * factors
+    mean = (np.array(shares[5]) * factors).sum() / sum(shares[5])  # of samples, not of epochs
+    assert shown(FIGURES["scale"](results).axes[0], [[5.5 / 20, mean], [8.5 / 20, factors.mean()]])
 
 
 def test_gradients_show_a_scaled_row_and_its_control(results):
@@ -326,6 +353,6 @@ def test_accuracy_shows_means_their_intervals_and_the_teacher(results):
         for x, row in enumerate(("NONE", "KD", "KD+GKD")):
             interval = t_interval(list(results.table.entries[row, pair].last.values()))
             assert any(np.allclose(bar, [[x, interval.low], [x, interval.high]]) for bar in bars)
-            assert shown(axis, [[x, interval.mean]])
+            assert any(np.allclose((at, height), [[x], [interval.mean]]) for at, height, _ in diamonds(axis))
         (level,) = results.table.entries["Teacher", pair].last.values()
         assert any((line[:, 1] == level).all() and len(line) == 2 for line in lines(axis))

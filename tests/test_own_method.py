@@ -81,6 +81,23 @@ def test_only_what_the_code_does_is_in_the_digest(own):
     assert not runs_of("SoftKD+GKD") & runs_of("SoftKD")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"TEMPERATURE": Key(4.0,', '"TEMPERATURE": Key(5.0,'),
+        ("right = (logits_teacher", "wrong = (logits_teacher"),
+        ("power=2", "power=3"),
+        ("dim=1)\n        soft =", "dim=True)\n        soft ="),
+    ],
+    ids=["a key's default", "a name", "a function's default", "a value's type"],
+)
+def test_every_change_of_what_is_computed_changes_the_digest(own, old, new):
+    edited(own, "logits_teacher, target):", "logits_teacher, target, power=2):")
+    before = method_files.read(FILE)["sha256"]
+    edited(own, old, new)
+    assert method_files.read(FILE)["sha256"] != before
+
+
 def test_only_the_reference_itself_is_left_out_of_the_digest(own):
     edited(own, "        right = ", "        bibtex = 1\n        right = bibtex * ")
     before = runs_of("SoftKD")

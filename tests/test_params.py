@@ -553,6 +553,16 @@ def test_a_variant_is_compared_with_the_one_of_all_the_same_values(tmp_path):
             assert control.specification["gradient_scaling"] is None
 
 
+def test_a_swept_value_beats_the_row_that_writes_the_key(tmp_path):
+    row = {"DISTILLER.TYPE": "KD", "KD.TEMPERATURE": 3}
+    suite = load_suite("bad", write(tmp_path, one_row(row, seeds=[0], sweep={"KD.TEMPERATURE": [2, 4]})))
+    students = {c.row: c.specification["method"]["parameters"] for c in suite.cells if c.role != "teacher"}
+    assert {row: found["TEMPERATURE"] for row, found in students.items()} == {
+        "row KD.TEMPERATURE=2": 2,
+        "row KD.TEMPERATURE=4": 4,
+    }
+
+
 def test_sweep_expands_rows_and_their_controls(tmp_path):
     rows = {
         "NONE": {"DISTILLER.TYPE": "NONE"},

@@ -160,6 +160,17 @@ def test_evaluating_renews_what_is_stale_and_keeps_what_is_not(copied):
     assert not store.work(teacher.id).exists()
 
 
+def test_predictions_that_are_asked_for_are_made_anew(copied):
+    store, teacher, _ = copied
+    assert main(["data", "digits"]) == 0
+    paths = [predictions(store, teacher.id, checkpoint) for checkpoint in CHECKPOINTS]
+    before = [path.read_bytes() for path in paths]
+    for path in paths:
+        rewrite(path, logits=np.zeros((1, 10), np.float16))
+    assert main(["evaluate", teacher.id, "--stage", "predictions", "--device", "cpu"]) == 0
+    assert [path.read_bytes() for path in paths] == before
+
+
 # Ranks
 
 

@@ -94,6 +94,10 @@ def test_metrics_of_another_split_do_not_complete_a_run():
     run = index["run"].iloc[0]
     with pytest.raises(UserError, match=f"1 of 14 runs have no metrics yet, e.g. {run}"):
         require_complete("demo", index, metrics.assign(split=metrics["split"].where(metrics["run"] != run, "val")))
+    for checkpoint in ("last", "best"):
+        here = (metrics["run"] != run) | (metrics["checkpoint"] == checkpoint)
+        with pytest.raises(UserError, match=f"1 of 14 runs have no metrics yet, e.g. {run}"):
+            require_complete("demo", index, metrics[here])
 
 
 def test_metrics_of_another_split_are_there_for_who_asks():

@@ -239,6 +239,8 @@ def test_missing_runs_are_announced():
     entry = table.entries["KD_2019", PAIRS[0]]
     assert (entry.planned, entry.attempted, len(entry.last), entry.difference.n) == (3, 2, 2, 2)
     assert table.pooled["KD_2019"].n == 2
+    assert [line.count("(2/2)") for line in to_markdown(table).splitlines() if "KD_2019" in line] == [1]
+    assert "(2/3)" not in to_markdown(table) + to_latex(table), "what was not tried did not fail"
 
 
 def test_failed_runs_count_as_attempted_and_are_explained():

@@ -18,7 +18,7 @@ from distillbench.planning import plan_suite
 from distillbench.reporting.collect import METRICS, collect, failures
 from distillbench.store import Store
 from distillbench.store import runs as module
-from distillbench.store.layout import CHECKPOINTS, evaluation_directory
+from distillbench.store.layout import CHECKPOINTS, PARTS, evaluation_directory
 
 
 @pytest.fixture
@@ -122,6 +122,16 @@ def test_a_run_is_trained_again_only_for_what_needs_its_weights(store, runs):
 # What is derived from what
 
 
+def test_a_part_is_here_with_all_of_its_files(store, runs):
+    for part in PARTS:
+        assert part.here(store.run(runs["KD/s0"]))
+        for name in part.files:
+            path = store.run(runs["KD/s0"]) / name
+            path.rename(path.with_name("aside"))
+            assert not part.here(store.run(runs["KD/s0"])), name
+            path.with_name("aside").rename(path)
+
+
 def test_a_student_of_other_weights_than_its_teacher_holds_is_named(store, runs):
     """The checkpoint that taught counts, and no other."""
     teacher, student = runs["Teacher/s0"], runs["KD/s0"]
@@ -203,12 +213,16 @@ def test_the_failed_runs_of_a_suite_are_those_not_repaired_since(store, runs, tm
 def test_what_is_collected_is_what_the_runs_say(store, runs):
     """Each run once, however often it stands in the index; nothing of a run that is not here."""
     shutil.rmtree(store.run(runs["KD/s0"]))
+    path = store.run(runs["KD/s1"]) / "record.json"
+    path.write_text(to_json({**read_json(path), "images_per_second": 0.0}))  # as it once was where it was unknown
     index = pd.DataFrame({"run": [*runs.values(), *runs.values()]})
     metrics, costs = collect(index, store)
     here = [run for run in runs.values() if run != runs["KD/s0"]]
     expected = [(run, c, e["metric"], e["value"]) for run in here for c in CHECKPOINTS for e in store.metrics(run, c)]
     assert list(metrics[["run", "checkpoint", "metric", "value"]].itertuples(index=False, name=None)) == expected
     assert costs["run"].tolist() == here and costs["seconds"].tolist() == [10.0] * 4
+    rates = costs.set_index("run")["images_per_second"]
+    assert np.isnan(rates.pop(runs["KD/s1"])) and rates.tolist() == [50.0] * 3
 
 
 def test_a_student_is_measured_against_the_checkpoint_that_taught_it(store, runs):

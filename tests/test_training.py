@@ -374,6 +374,11 @@ def test_predictions_are_the_networks_logits_for_the_test_images(student, images
     assert found["dataset_sha256"] == images.digest
     assert found["weights_sha256"] == read_json(student / "record.json")["weights"][checkpoint]
     assert found["run_sha256"] == read_specification(student / "spec.json").digest
+    ranks = {"first_logit": expected.amax(1), "log_sum_exp": expected.logsumexp(1)}  # of the logits as computed
+    ranks["target_logit"] = expected[range(150), images.test_labels.tolist()]
+    for name, values in ranks.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-6)
+    assert found["precision"] == "fp64"
 
 
 def test_metrics_history_record_and_checkpoints_agree(store, student, images):
@@ -386,7 +391,7 @@ def test_metrics_history_record_and_checkpoints_agree(store, student, images):
     for checkpoint, epoch in (("last", 4), ("best", best)):
         weights = torch.load(student / f"model.{checkpoint}.pt", weights_only=True)["model"]
         assert record["weights"][checkpoint] == weights_digest(weights)
-        write_metrics(store, run, checkpoint)
+        assert write_metrics(store, run, checkpoint)["predictions"]["ranked_in"] == "fp64"
         values = {entry["metric"]: entry["value"] for entry in store.metrics(run, checkpoint)}
         assert values["top1"] == pytest.approx(float(history[epoch]["test_top1"]))
         assert values["top5"] == pytest.approx(float(history[epoch]["test_top5"]))

@@ -428,14 +428,14 @@ def test_after_an_import_nothing_is_trained_or_predicted(project, what):
 # The functions from wildcards to files, called without Snakemake
 
 
-def functions(root, monkeypatch, forced=(), **config):
+def functions(root, monkeypatch, forced=(), forceall=False, **config):
     """What workflow/rules/common.smk defines, in a folder with a suite `small`."""
     monkeypatch.chdir(root)
     monkeypatch.setenv("DISTILLBENCH_AGAIN", "")
     text = (ROOT / "workflow/rules/common.smk").read_text()
     constraints = re.compile(r"^wildcard_constraints:\n(    .*\n)+", re.MULTILINE)  # the one thing that is no Python
     assert len(constraints.findall(text)) == 1
-    settings = SimpleNamespace(forcerun=frozenset(forced), targets=(), forcetargets=False, forceall=False)
+    settings = SimpleNamespace(forcerun=frozenset(forced), targets=(), forcetargets=False, forceall=forceall)
     defined = {
         "config": {"suite": "small", **config},
         "workflow": SimpleNamespace(
@@ -518,6 +518,8 @@ def test_a_forced_training_follows_its_teachers(stored, monkeypatch):
     assert [name for name, run in runs.items() if rules.again_option(of(run))] == ["KD/s1"]
     one = functions(stored, monkeypatch, forced=[f"results/runs/{runs['KD/s0']}/history.csv"])
     assert [name for name, run in runs.items() if one.again(run)] == ["KD/s0"]
+    every = functions(stored, monkeypatch, forceall=True)
+    assert all(every.again(run) for run in runs.values())
     none = functions(stored, monkeypatch)
     assert not any(none.again(run) or none.again_option(of(run)) for run in runs.values())
 
@@ -575,10 +577,12 @@ def test_runs_are_more_urgent_the_smaller_their_seed(stored, monkeypatch):
     assert urgent == {"Teacher/s0": 2, "NONE/s0": 2, "KD/s0": 2, "NONE/s1": 1, "KD/s1": 1}
 
 
-def test_a_run_has_the_threads_of_its_specification(tmp_path, monkeypatch):
+def test_a_run_has_the_threads_of_its_specification_and_the_device_of_its_resources(tmp_path, monkeypatch):
     stores.new_project(tmp_path, stores.SUITE.replace("pairs:", "base: {SOLVER.THREADS: 3}\npairs:"))
     rules = functions(tmp_path, monkeypatch)
     assert {rules.run_threads(of(run)) for run in rules.PLAN.runs} == {3}
+    for gpu, device in ((0, "cpu"), (1, "cuda")):
+        assert {rules.run_device(of(run), SimpleNamespace(gpu=gpu)) for run in rules.PLAN.runs} == {device}
 
 
 def test_what_was_made_from_something_else_is_made_again(stored, monkeypatch):
