@@ -1,4 +1,7 @@
-"""The kinds of arguments: what each accepts, what its help says, what TAB offers. All of it without heavy imports."""
+"""The kinds of arguments: what each accepts, what its help says, what TAB offers.
+
+Help and TAB import nothing heavy, and of a project read no more than names of files and, for rows, one params file.
+"""
 
 import click
 

@@ -4,7 +4,7 @@ Each function takes a `tell` for lines that are worth a look while it works, and
 among partial results. Raises UserError where results are missing, or where files of others are in the way.
 """
 
-from distillbench.config.suite import load_suite, require_suite
+from distillbench.config.suite import load_suite
 from distillbench.files import write_atomically
 from distillbench.output import output
 from distillbench.planning import plan_suite
@@ -74,7 +74,6 @@ def write_report(suite, folder, partial, tell):
 
 def write_collected(suite, folder, tell):
     """metrics.csv and costs.csv of all runs of a suite's index, which have to be evaluated."""
-    require_suite(suite)
     store = Store()
     index = collect.read_index(index_path(suite))
     _warn(index, store, tell)
