@@ -229,9 +229,8 @@ def run_input(wildcards):
     run, specification = wildcards.run, specified(wildcards.run)
     teacher, parts, directory = specification.teacher_id, missing(run), STORE.run(run)
     follows = bool(teacher) and (again(teacher) or renewed(teacher))
-    images, code = f"results/data/{specification['dataset']['name']}.npz", str(
-        PACKAGE / "evaluation/metrics.py"
-    )
+    images = f"results/data/{specification['dataset']['name']}.npz"
+    code = str(PACKAGE / "evaluation/metrics.py")
     if again(run):
         taught = teacher_files(specification, True) if teacher else []
         return [images, *(str(file) for file in (*(directory / name for name in RUN_FILES), *taught)), code]
