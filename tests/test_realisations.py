@@ -543,3 +543,13 @@ def test_files_that_arrive_are_those_of_the_run(copied, images, monkeypatch, cap
     assert teacher.id in capsys.readouterr().err
     assert not (store.results.parent / "elsewhere").exists()
     assert (store.work(teacher.id) / "finished/record.json").exists()
+
+
+def test_predictions_that_cannot_be_made_again_are_not_tried(store, capsys):
+    run = runs(".")["NONE/s0"]
+    rewrite(predictions(store, run), weights_sha256="0" * 64)
+    for path in (*store.run(run).rglob("metrics.json"), *store.run(run).glob("model.*.pt")):
+        path.unlink()
+    capsys.readouterr()
+    assert main(["complete", run]) == 2
+    assert "predictions of other weights than record.json names" in capsys.readouterr().err
