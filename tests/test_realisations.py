@@ -62,6 +62,17 @@ def evaluate(store, specification, images):
         write_metrics(store, specification.id, checkpoint)
 
 
+def with_other_weights(store, run):
+    """Give a run another realisation's last checkpoint, as if it came from another machine; returns its digest."""
+    path, record = store.run(run) / "model.last.pt", read_json(store.run(run) / "record.json")
+    model = load_tensors(path)
+    model["model"]["fc.bias"] += 1
+    save_tensors(path, model)
+    record["weights"]["last"] = weights_digest(model["model"])
+    (store.run(run) / "record.json").write_text(to_json(record))
+    return record["weights"]["last"]
+
+
 def rewrite(path, drop=(), **changes):
     """Other arrays in a predictions.npz."""
     with np.load(path) as archive:
@@ -270,16 +281,11 @@ def test_a_state_made_with_another_teacher_is_not_gone_on_with(copied, images):
     with pytest.raises(KeyboardInterrupt):
         learn(store, student, images, stop, save_seconds=0)
     assert (store.work(student.id) / "state.pt").exists()
-    model = load_tensors(store.run(teacher.id) / "model.last.pt")
-    model["model"]["fc.bias"] += 1
-    save_tensors(store.run(teacher.id) / "model.last.pt", model)
-    record = read_json(store.run(teacher.id) / "record.json")
-    record["weights"]["last"] = weights_digest(model["model"])
-    (store.run(teacher.id) / "record.json").write_text(to_json(record))
+    weights = with_other_weights(store, teacher.id)
     said = []
     learn(store, student, images, said.append)
     assert "another teacher" in said[0] and sum(line.startswith("epoch") for line in said) == 2
-    assert read_json(store.run(student.id) / "record.json")["teacher_weights"] == record["weights"]["last"]
+    assert read_json(store.run(student.id) / "record.json")["teacher_weights"] == weights
 
 
 # Attempts and failures
@@ -517,19 +523,17 @@ def killed_on_the_way(store, specification, images, monkeypatch):
         learn(store, specification, images, again=True)
 
 
-def test_files_that_arrive_from_another_teacher_are_trained_anew(copied, images, monkeypatch):
+@pytest.mark.parametrize("again", [True, False])
+def test_files_that_arrive_from_another_teacher_are_made_anew_when_asked(copied, images, monkeypatch, again):
+    """Else they are brought to their place, and reported like any run of another realisation of its teacher."""
     store, teacher, student = copied
+    before = read_json(store.run(student.id) / "record.json")["teacher_weights"]
     killed_on_the_way(store, student, images, monkeypatch)
-    model = load_tensors(store.run(teacher.id) / "model.last.pt")
-    model["model"]["fc.bias"] += 1
-    save_tensors(store.run(teacher.id) / "model.last.pt", model)
-    record = read_json(store.run(teacher.id) / "record.json")
-    record["weights"]["last"] = weights_digest(model["model"])
-    (store.run(teacher.id) / "record.json").write_text(to_json(record))
-    said = []
-    learn(store, student, images, said.append)
-    assert "other weights of the teacher" in said[0] and sum(line.startswith("epoch") for line in said) == 2
-    assert read_json(store.run(student.id) / "record.json")["teacher_weights"] == record["weights"]["last"]
+    weights, said = with_other_weights(store, teacher.id), []
+    learn(store, student, images, said.append, again=again)
+    assert sum(line.startswith("epoch") for line in said) == 2 * again
+    assert read_json(store.run(student.id) / "record.json")["teacher_weights"] == (weights if again else before)
+    assert bool(store.other_realisation(student.id)) is not again and not store.work(student.id).exists()
 
 
 def test_files_that_arrive_are_those_of_the_run(copied, images, monkeypatch, capsys):

@@ -49,12 +49,11 @@ def train(
     require_trainable(specification)
     require_images(specification, images)
     with claim(work, report=report):
-        if outdated := arrives_outdated(specification, work, runs):
-            report(f"{work}: {outdated}; training begins anew")
-            discard(work)
-        elif bring(work, out):  # of an attempt that was killed while it did that
+        require_arriving(specification, work)
+        anew = again and arrives_outdated(specification, work, runs)
+        if bring(work, out) and not anew:  # of an attempt that was killed while it did that
             return
-        if finished(out) and not (again or outdated):
+        if finished(out) and not again:
             return discard(work)
         device = prepare_device(specification, device)
         training, test = put_images(specification, images, device)
@@ -79,19 +78,20 @@ def train(
         finish(work, out, lambda folder: write_run(folder, *left))
 
 
-def arrives_outdated(specification, work, runs):
-    """Why the finished files that are on their way from a work directory are not those of this run now, or "".
-
-    Raises UserError if they are another run's.
-    """
-    record, teacher = arriving(work), specification.teacher_id
+def require_arriving(specification, work):
+    """Raise UserError if finished files of another run are on their way from a work directory to their place."""
+    record = arriving(work)
     if record and record["run"] != specification.id:
         raise UserError(f"{work}: holds the finished files of {record['run']}; choose another --work")
-    path = Path(runs) / f"{teacher}" / "record.json"
-    if not (record and teacher and path.exists()):
-        return ""
-    same = record["teacher_weights"] == read_record(path)["weights"][specification["teacher"]["checkpoint"]]
-    return "" if same else "finished with other weights of the teacher than it has now"
+
+
+def arrives_outdated(specification, work, runs):
+    """Whether finished files on their way to their place were made with other weights than the teacher has now."""
+    record, teacher = arriving(work), specification.teacher_id
+    if not (record and teacher):
+        return False
+    now = read_record(Path(runs) / teacher / "record.json")["weights"]
+    return record["teacher_weights"] != now[specification["teacher"]["checkpoint"]]
 
 
 def train_epoch(specification, learner, training, progress, flight, watch):
