@@ -12,7 +12,8 @@ from distillbench.commands import main
 from distillbench.engine.run import train
 from distillbench.engine.weights import load_tensors, save_tensors, weights_digest
 from distillbench.errors import UserError
-from distillbench.evaluation.metrics import METRICS_TO_TEACHER, RANKS, write_metrics
+from distillbench.evaluation import metrics
+from distillbench.evaluation.metrics import RANKS, write_metrics
 from distillbench.evaluation.predictions import predict
 from distillbench.files import read_json, to_json
 from distillbench.planning import plan_suite
@@ -496,18 +497,18 @@ def test_a_job_that_cannot_make_its_folder_leaves_its_last_words(store, capsys):
 
 
 def test_metrics_name_the_predictions_that_were_read(store, monkeypatch):
-    """Though others take their place while the metrics are computed."""
-    ids = runs(".")
+    """Though others take their place at that moment."""
+    ids, parsed = runs("."), metrics._parsed
     teacher, student = ids["Teacher/s0"], ids["KD/s0"]
-    path = predictions(store, teacher)
-    with np.load(path) as archive:
+    with np.load(predictions(store, teacher)) as archive:
         others = np.roll(archive["logits"], 1, axis=1)
 
-    def replaced(mine, theirs):
-        rewrite(path, logits=others)
-        return 0.0
+    def replaced(path, content):
+        if path == predictions(store, teacher):
+            rewrite(path, logits=others)
+        return parsed(path, content)
 
-    monkeypatch.setitem(METRICS_TO_TEACHER, "agreement", replaced)
+    monkeypatch.setattr(metrics, "_parsed", replaced)
     write_metrics(store, student, "last")
     assert store.stale(student)["metrics", "last"] == "metrics against other predictions of the teacher"
 
