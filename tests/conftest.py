@@ -6,6 +6,7 @@ import torch
 from distillbench.config.resolve import flatten, resolve
 from distillbench.config.specification import build_specification
 from distillbench.data import Images, digits
+from distillbench.engine.feed import Feed, Split
 
 torch.set_num_threads(1)
 
@@ -28,3 +29,9 @@ def specification_of(seed=0, teacher=None, **keys):
 @pytest.fixture(scope="session")
 def specify():
     return specification_of
+
+
+def feed_of(specification, images):
+    """The batches that a run has."""
+    split = Split.put(*images.training, specification, "cpu")
+    return Feed(split, specification["views"], specification["seed"])

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import feed_of
 
 from distillbench.config import components
 from distillbench.config.resolve import flatten, resolve
 from distillbench.config.specification import build_specification
 from distillbench.data import Images, digits
-from distillbench.engine.feed import epoch_plan, fetch
 from distillbench.engine.learner import Learner
-from distillbench.engine.run import put_images
 from distillbench.engine.streams import initialisation
 from distillbench.models import build_network
 
@@ -58,15 +57,13 @@ def trace(keys):
     )
     with initialisation(0, "teacher"):
         teacher = build_network("resnet8", 10).requires_grad_(False).eval() if needs else None
-    learner = Learner(specification, 300, teacher)
-    training, _ = put_images(specification, Images(*digits.arrays()), torch.device("cpu"))
-    plan = epoch_plan(0, 1, 300, specification["views"]["count"], specification["views"]["augmentation"])
-    learner.set_epoch(1, 0.05)
-    learner.train()
+    learner = Learner(specification, feed_of(specification, Images(*digits.arrays())), teacher)
+    learner.begin(1, 0.05)
     losses = []
-    for start in range(0, 160, 32):
-        sums = {}
-        learner.step(fetch(training, plan, start, start + 32), sums)
+    for _ in range(5):
+        learner.sums.zero()
+        learner.step(32)
+        sums = learner.sums.state_dict()
         losses.append(sum(value.item() for name, value in sums.items() if name.startswith("loss")) / 32)
     return losses
 

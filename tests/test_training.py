@@ -17,6 +17,7 @@ from torchvision.transforms import functional as transforms
 from distillbench.config import components, method_files
 from distillbench.config.specification import read_specification
 from distillbench.data import Images, digits
+from distillbench.data.augment import CropFlip
 from distillbench.engine.feed import epoch_plan
 from distillbench.engine.run import train
 from distillbench.engine.streams import initialisation
@@ -59,16 +60,16 @@ def plain_loop(images, seed, losses, teacher=None, own=None, views=1):
     optimizer = torch.optim.SGD(trained.parameters(), lr=RATES[1], momentum=0.8, weight_decay=1e-3)
     labels, n, weights, rows = torch.tensor(images.train_labels), len(images.train_labels), {}, []
     for epoch in RATES:
-        plan = epoch_plan(seed, epoch, n, views, {"crop_padding": 4, "flip": False})
+        plan = epoch_plan(seed, epoch, n, views, CropFlip(4, flip=False))
         for group in optimizer.param_groups:
             group["lr"] = RATES[epoch]
         student.train()
         sums = {}
         for start in range(0, n, 16):
-            batch = plan.order[start : start + 16].tolist()
+            batch = plan["order"][start : start + 16].tolist()
             inputs = []
             for view in range(views):
-                places = [(plan.rows[view, start + k], plan.columns[view, start + k]) for k in range(len(batch))]
+                places = [(plan["row"][view, start + k], plan["column"][view, start + k]) for k in range(len(batch))]
                 crops = [cropped(images.train_images[i], *place) for i, place in zip(batch, places, strict=True)]
                 inputs.append(
                     torch.stack([transforms.normalize(crop, DIGITS["mean"], DIGITS["std"]) for crop in crops])

@@ -1,4 +1,4 @@
-"""One training step of resnet8 on a batch of digits: the processor, and the SHA-256 of the weights behind the step.
+"""One training step of resnet8 on random images: the processor, and the SHA-256 of the weights behind the step.
 
 Two kinds of arithmetic, on one machine (docs/demo.md):
 
@@ -14,7 +14,7 @@ from distillbench.engine.weights import weights_digest
 
 torch.set_num_threads(1)
 keys = {"DISTILLER.TYPE": "NONE", "SOLVER.PRECISION": "fp32"}
-learner, batch = contract.learner(keys), contract.batch(keys)
-learner.step(batch._replace(views=[view.float() for view in batch.views]), {})
+learner = contract.learner(keys)
+contract.steps(learner)
 print(processor())
 print(weights_digest(learner.student.state_dict()))

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from distillbench.config import components
 from distillbench.config.resolve import flatten, resolve
 from distillbench.config.specification import build_specification
-from distillbench.engine.run import learning_rate
+from distillbench.engine.loop import learning_rate
 from distillbench.engine.trainers import build_trainer
 from distillbench.errors import UserError
 from distillbench.files import read_json
@@ -321,8 +321,10 @@ def raw_losses(method, logits_student, logits_teacher, target):
     """
     temperature = method.hyperparameters[method.temperature]
     if method.name != "DKD":
-        scaled = method.scaling(logits_student, logits_teacher, target) if method.scaling else logits_student
-        return {"gkd" if method.scaling else "kd": kd_loss(scaled, logits_teacher, temperature)}
+        logits = logits_student, logits_teacher
+        for transform in method.transforms:
+            logits = transform(*logits, Batch((), target, target))
+        return {"gkd" if method.transforms else "kd": kd_loss(*logits, temperature)}
     return {
         "dkd": method.distillation_loss(logits_student, logits_teacher, target),
         "tckd": tckd_loss(logits_student, logits_teacher, target, temperature),
@@ -340,7 +342,7 @@ def reference_method(name, description, num_classes):
     keys = METHODS[name]
     hyperparameters = {key: value for key, value in description["hyperparameters"].items() if key != "hard_coded"}
     specification = specification_of({**keys, keys["DISTILLER.TYPE"]: hyperparameters})
-    return build_method(specification, Context(num_classes, 0, None, None))
+    return build_method(specification, Context(num_classes))
 
 
 def check_integration(description, arrays, method_name):

@@ -57,6 +57,9 @@ def read_declaration(path, kind, label=None, optional=False):
         values = _declared(complete[0], kind)
     except UserError as error:
         raise UserError(f"{label}: {error}") from None
+    if kind is METHOD:
+        values["teacher"] = values["teacher"] or dict(zip(NEEDS, ("none", "logits", "network")))[values["needs"]]
+        values["needs"] = () if values["teacher"] == "none" else (values["teacher"],)
     return {**values, "module": Path(path).stem, "doc": ast.get_docstring(tree) or ""}
 
 
@@ -211,6 +214,7 @@ METHOD = Kind(
     COMMON
     | {
         "keys": Field(_keys, {}),
+        "teacher": Field(_must(lambda value, _: value in (None, "none", "logits", "network"), "text"), None),
         "needs": Field(_must(lambda value, _: value in NEEDS, f"one of {', '.join(map(str, NEEDS))}"), ()),
         "views": Field(WHOLE.problem, 1),
         "temperature": ONE_OF_ITS_KEYS,

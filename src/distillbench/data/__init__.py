@@ -29,6 +29,14 @@ class Images(NamedTuple):
     test_labels: np.ndarray
 
     @property
+    def training(self):
+        return self.train_images, self.train_labels
+
+    @property
+    def test(self):
+        return self.test_images, self.test_labels
+
+    @property
     def digest(self):
         digest = hashlib.sha256()
         for name, array in zip(FIELDS, self, strict=True):

@@ -7,12 +7,14 @@ import numpy as np
 import torch
 
 from distillbench.config.implemented import require_predictable
-from distillbench.engine.learner import evaluation_logits, target_rank
-from distillbench.engine.run import prepare_device, put_images, require_images
+from distillbench.engine.device import prepare_device
+from distillbench.engine.feed import Split
+from distillbench.engine.run import require_images
 from distillbench.engine.weights import load_run
 from distillbench.errors import RunFailed
 from distillbench.files import write_atomically
 from distillbench.store.layout import evaluation_directory
+from distillbench.tasks.classification.training import target_rank
 
 FIRST = 5  # classes that are kept by rank
 
@@ -32,9 +34,9 @@ def predict(run, checkpoint, images, device="auto"):
     require_predictable(specification)
     require_images(specification, images)
     device = prepare_device(specification, device)
-    _, test = put_images(specification, images, device)
+    test = Split.put(*images.test, specification, device)
     network = network.to(device=device, dtype=test.mean.dtype, memory_format=torch.channels_last).eval()
-    logits = torch.cat([logits for logits, _ in evaluation_logits(network, test)])
+    logits = torch.cat([network(images)[0] for images, _ in test.batches()])
     content = {**ranked(logits, test.labels), "logits": logits.to(torch.float16)}
     if beyond := int((~content["logits"].isfinite()).any(dim=1).sum()):
         largest = logits.abs().max().item()

@@ -6,7 +6,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from distillbench.config import components
 from distillbench.errors import UserError
 
-DECLARED = ("keys", "needs", "views", "temperature", "version")
+DECLARED = ("keys", "teacher", "views", "temperature", "version")
 
 
 def build_method(specification, context):
@@ -24,7 +24,7 @@ def build_method(specification, context):
         return implementation(hyperparameters, context)
     temperature = hyperparameters[declared["temperature"]]
     scaling = GradientScaling(specification.parameters("gradient_scaling"), temperature)
-    return implementation(hyperparameters, context, scaling)
+    return implementation(hyperparameters, context, (scaling,))
 
 
 def method_class(name):
