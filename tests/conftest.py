@@ -22,8 +22,8 @@ def specification_of(seed=0, teacher=None, **keys):
     base = {"DATASET.TYPE": "digits", "DISTILLER.STUDENT": "resnet8", "DISTILLER.TYPE": "NONE"}
     base |= {"SOLVER.EPOCHS": 2, "SOLVER.BATCH_SIZE": 128, "SOLVER.LR_DECAY_STAGES": [1]}
     written = flatten({**base, **{name.replace("__", "."): value for name, value in keys.items()}}, "test")
-    resolved = resolve((), written)
-    return build_specification(resolved.config, scaled=resolved.scaled, teacher=teacher, seed=seed)
+    config, transforms, _ = resolve((), written)
+    return build_specification(config, transforms=transforms, teacher=teacher, seed=seed)
 
 
 @pytest.fixture(scope="session")

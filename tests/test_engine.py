@@ -35,16 +35,16 @@ from distillbench.engine.record import git_state
 from distillbench.engine.run import train
 from distillbench.engine.streams import generator, initialisation
 from distillbench.engine.sums import Sums
-from distillbench.engine.trainers import base, dot
 from distillbench.engine.weights import load_run, load_teacher, load_tensors, save_tensors, weights_digest
 from distillbench.errors import RunFailed, UserError
 from distillbench.files import read_json, to_json, write_atomically
-from distillbench.gradient_scaling import GradientScaling
 from distillbench.methods.base import Batch, LogitMethod, Output
 from distillbench.methods.none import Vanilla
 from distillbench.models import build_network, network_cost
 from distillbench.store.layout import FINISHED, RUN_FILES
 from distillbench.store.place import bring
+from distillbench.trainers import base, dot
+from distillbench.transforms.gkd import GradientScaling
 
 TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,10 +86,10 @@ def test_fifty_float64_steps_equal_a_plain_independent_loop(specify, images):
     keys |= {"GKD": {}, "SOLVER.PRECISION": "fp64", "SOLVER.BATCH_SIZE": 32, "SOLVER.LR_DECAY_STAGES": [2, 4]}
     specification = specify(teacher=TEACHER, **keys)
     with initialisation(7, "teacher"):
-        teacher = build_network("resnet8", 10).eval().requires_grad_(False)
+        teacher = build_network("resnet8", "digits").eval().requires_grad_(False)
     learner = Learner(specification, feed_of(specification, images), teacher)
     with initialisation(0, "student"):
-        student = build_network("resnet8", 10).double()
+        student = build_network("resnet8", "digits").double()
     pixels = np.pad(images.train_images, ((0, 0), (4, 4), (4, 4), (0, 0))).astype(np.float64) / 255
     velocity = {name: torch.zeros_like(p) for name, p in student.named_parameters()}
     student.train()
@@ -177,9 +177,9 @@ def test_a_specification_from_before_a_key_existed_is_trained_as_it_was_then(spe
     older = Specification(copy.deepcopy(specification.data))
     del older.data["gradient_scaling"]["parameters"]["FACTORS"]
     assert older.id == specification.id
-    assert learner_of(older, 300, build_network("resnet8", 10)).method.transforms[0].kind == "confidence"
+    assert learner_of(older, 300, build_network("resnet8", "digits")).method.transforms[0].kind == "confidence"
     newer = specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD", "GKD.FACTORS": "inverted"})
-    assert learner_of(newer, 300, build_network("resnet8", 10)).method.transforms[0].kind == "inverted"
+    assert learner_of(newer, 300, build_network("resnet8", "digits")).method.transforms[0].kind == "inverted"
 
 
 def test_crops_and_flips_are_torchvisions(specify, images):
@@ -222,8 +222,8 @@ def test_every_method_keeps_the_contract_with_gkd_and_every_trainer(name, rule, 
         rule(keys)
 
 
-@pytest.mark.parametrize("control", components.gradient_scaling()["keys"]["FACTORS"].choices)
-@pytest.mark.parametrize("target", components.gradient_scaling()["keys"]["TARGET"].choices)
+@pytest.mark.parametrize("control", components.transforms()["GKD"]["keys"]["FACTORS"].choices)
+@pytest.mark.parametrize("target", components.transforms()["GKD"]["keys"]["TARGET"].choices)
 def test_every_control_of_gkd_keeps_the_contract(control, target):
     keys = {"DISTILLER.TYPE": "KD", "GKD.FACTORS": control, "GKD.TARGET": target}
     for rule in (contract.gives_finite_losses, contract.waits_for_no_device, contract.is_a_function_of_the_seed):
@@ -231,7 +231,9 @@ def test_every_control_of_gkd_keeps_the_contract(control, target):
 
 
 def test_the_method_does_not_change_what_the_student_starts_from(specify):
-    with_method = learner_of(specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD"}), 300, build_network("resnet8", 10))
+    with_method = learner_of(
+        specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD"}), 300, build_network("resnet8", "digits")
+    )
     assert weights_digest(with_method.student.state_dict()) == weights_digest(
         learner_of(specify(), 300).student.state_dict()
     )
@@ -384,9 +386,9 @@ def test_a_finished_run_leaves_its_files_and_nothing_in_flight(specify, images, 
 
 
 def test_an_output_holds_the_published_features():
-    for name in components.networks():
+    for name in components.networks("digits"):
         with torch.device("meta"):
-            output = Output(*build_network(name, 10)(torch.empty(2, 3, 32, 32)))
+            output = Output(*build_network(name, "digits")(torch.empty(2, 3, 32, 32)))
         assert output.logits.shape == (2, 10) and set(output.features) == {
             "feats",
             "preact_feats",
@@ -397,8 +399,8 @@ def test_an_output_holds_the_published_features():
 def test_the_cost_of_a_network_is_what_torch_counts():
     from torch.utils.flop_counter import FlopCounterMode
 
-    for name in components.networks():
-        network = build_network(name, 100).eval()
+    for name in components.networks("digits"):
+        network = build_network(name, "cifar100").eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.zeros(1, 3, 32, 32))
         parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -410,7 +412,7 @@ def test_what_a_logit_method_observes_is_the_gradient_of_its_weighted_loss(speci
     keys = {"DISTILLER.TYPE": "KD", "KD.LOSS.KD_WEIGHT": 2, "KD.WARMUP": 4, "SOLVER.PRECISION": "fp64"}
     keys["GKD.TEMPERATURE"] = temperature
     specification = specify(teacher=TEACHER, **keys)
-    learner = Learner(specification, feed_of(specification, images), build_network("resnet8", 10))
+    learner = Learner(specification, feed_of(specification, images), build_network("resnet8", "digits"))
     learner.begin(1, 0.05)
     batch = learner.feed.batch(40)
     (students,), (teachers,) = (network(batch) for network in learner.callables)
@@ -434,7 +436,7 @@ def test_what_a_logit_method_observes_is_the_gradient_of_its_weighted_loss(speci
 
 def test_every_sample_has_a_confidence_also_one_that_the_teacher_is_sure_of(specify):
     keys = {"DISTILLER.TYPE": "KD", "KD.WARMUP": 0}
-    method = learner_of(specify(teacher=TEACHER, **keys), 300, build_network("resnet8", 10)).method
+    method = learner_of(specify(teacher=TEACHER, **keys), 300, build_network("resnet8", "digits")).method
     z, target = torch.randn(8, 10, generator=generator(0, "a")).requires_grad_(), torch.arange(8)
     teacher = Output(1e4 * F.one_hot(target, 10).float(), {})  # softened, the largest probability is 1
     batch = Batch((), target, target)
@@ -677,7 +679,7 @@ def test_threads_and_arithmetic_are_those_of_the_specification(specify, precisio
 
 def test_only_what_is_trained_is_in_training_mode(specify, own_method):
     keys = {"DISTILLER.TYPE": "FeaturesAndModules"}
-    learner = learner_of(specify(teacher=TEACHER, **keys), 300, build_network("resnet8", 10))
+    learner = learner_of(specify(teacher=TEACHER, **keys), 300, build_network("resnet8", "digits"))
     for parts in ([learner.student, learner.method], [learner.teacher]):
         for part in parts:
             part.train(part is learner.teacher)
@@ -705,7 +707,8 @@ def test_networks_have_the_published_numbers_of_parameters():
     }
     with torch.device("meta"):
         counted = {
-            name: sum(p.numel() for p in build_network(name, 100).parameters()) for name in components.networks()
+            name: sum(p.numel() for p in build_network(name, "cifar100").parameters())
+            for name in components.networks("digits")
         }
     assert counted == published
 
@@ -814,7 +817,7 @@ def test_a_run_that_is_brought_to_its_place_has_its_record_last(tmp_path, monkey
 
 def test_a_method_knows_the_shapes_of_both_networks_and_the_number_of_images(specify):
     teacher = {**TEACHER, "id": "digits/wrn_16_2/none/s0-000000000000"}
-    learner = learner_of(specify(teacher=teacher, **{"DISTILLER.TYPE": "KD"}), 123, build_network("wrn_16_2", 10))
+    learner = learner_of(specify(teacher=teacher, **{"DISTILLER.TYPE": "KD"}), 123, build_network("wrn_16_2", "digits"))
     context = learner.method.context
     assert (context.num_classes, context.num_images) == (10, 123)
     for shapes, network in ((context.student, learner.student), (context.teacher, learner.teacher)):

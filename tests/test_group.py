@@ -8,9 +8,9 @@ import torch
 
 from distillbench.config import components
 from distillbench.engine.streams import generator
-from distillbench.engine.trainers import base, dot
-from distillbench.gradient_scaling import GradientScaling
 from distillbench.methods.base import Batch
+from distillbench.trainers import base, dot
+from distillbench.transforms.gkd import GradientScaling
 
 TRAINERS = {"base": base.Trainer, "dot": dot.Trainer}
 SCHEDULE = {"LR": 0.1, "MOMENTUM": 0.9, "WEIGHT_DECAY": 0.01}

@@ -234,9 +234,7 @@ def test_a_raised_version_takes_no_finished_run_out_of_what_is_read(tmp_path, mo
     run = runs(tmp_path)["KD/s1"]
     index = (tmp_path / "results/suites/small/index.csv").read_text()
     assert main(["export", "small", "--out", "small.tar"]) == 0
-    networks = copy.deepcopy(components.networks())
-    networks["resnet8"]["version"] = 2
-    monkeypatch.setattr(components, "networks", lambda: networks)
+    monkeypatch.setitem(components.networks("digits")["resnet8"], "version", 2)
     assert main(["evaluate", run, "--stage", "metrics"]) == 0
     capsys.readouterr()
     assert main(["ls"]) == 0

@@ -433,8 +433,8 @@ def test_comment_beside_a_macro_names_row_pair_and_quantity(suite):
 
 
 def test_every_declared_reference_has_a_key_of_its_own():
-    declared = [*components.methods().values(), *components.trainers().values(), *components.datasets().values()]
-    entries = [c["bibtex"].strip() for c in (*declared, components.gradient_scaling()) if c["bibtex"]]
+    kinds = (components.methods(), components.trainers(), components.transforms(), components.datasets())
+    entries = [declared["bibtex"].strip() for kind in kinds for declared in kind.values() if declared["bibtex"]]
     keys = [citation_key(entry) for entry in entries]
     assert len(set(keys)) == len(set(entries)) and {"hinton2015distilling", "gkd", "alpaydin1998digits"} <= set(keys)
 

@@ -27,7 +27,8 @@ TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoi
 def subjects():
     """{component and version: keys of a run that uses it}."""
     found = {}
-    for name, declared in components.datasets().items():
+    for name in ("digits",):
+        declared = components.datasets()[name]
         found[f"dataset {name} v{declared['version']}"] = {"DATASET.TYPE": name}
     for name, declared in components.trainers().items():
         method = "KD" if declared["two_losses"] else "NONE"
@@ -38,9 +39,9 @@ def subjects():
             found[f"trainer {name} v{declared['version_without_margin']}"] = {**keys, **spent}
     for name, declared in components.methods().items():
         found[f"method {name} v{declared['version']}"] = {"DISTILLER.TYPE": name}
-    for name, declared in components.networks().items():  # the first, which is the smallest, of a family
+    for name, declared in components.networks("digits").items():  # the first, which is the smallest, of a family
         found.setdefault(f"network {declared['family']} v{declared['version']}", {"DISTILLER.STUDENT": name})
-    scaling = components.gradient_scaling()
+    scaling = components.transforms()["GKD"]
     for control in scaling["keys"]["FACTORS"].choices:
         keys = {"DISTILLER.TYPE": "KD", "GKD.FACTORS": control}
         found[f"scaling GKD {control} v{scaling['version']}"] = keys
@@ -50,13 +51,11 @@ def subjects():
 def trace(keys):
     """The losses of five steps of a run."""
     base = {"DATASET.TYPE": "digits", "DISTILLER.STUDENT": "resnet8", "DISTILLER.TYPE": "NONE"}
-    resolved = resolve((), flatten({**base, "SOLVER.PRECISION": "fp64", **keys}, "trace"))
-    needs = components.methods()[resolved.config.DISTILLER.TYPE]["needs"]
-    specification = build_specification(
-        resolved.config, scaled=resolved.scaled, teacher=TEACHER if needs else None, seed=0
-    )
+    config, transforms, _ = resolve((), flatten({**base, "SOLVER.PRECISION": "fp64", **keys}, "trace"))
+    needs = components.methods()[config.DISTILLER.TYPE]["teacher"] != "none"
+    specification = build_specification(config, transforms=transforms, teacher=TEACHER if needs else None, seed=0)
     with initialisation(0, "teacher"):
-        teacher = build_network("resnet8", 10).requires_grad_(False).eval() if needs else None
+        teacher = build_network("resnet8", "digits").requires_grad_(False).eval() if needs else None
     learner = Learner(specification, feed_of(specification, Images(*digits.arrays())), teacher)
     learner.begin(1, 0.05)
     losses = []

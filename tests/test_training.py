@@ -58,7 +58,7 @@ def plain_loop(images, seed, losses, teacher=None, own=None, views=1):
     being what the networks return, one a view; own: a module that is trained with the student.
     """
     with initialisation(seed, "student"):
-        student = build_network("resnet8", 10).double()
+        student = build_network("resnet8", "digits").double()
     trained = nn.ModuleList([student, *filter(None, [own])])
     optimizer = torch.optim.SGD(trained.parameters(), lr=RATES[1], momentum=0.8, weight_decay=1e-3)
     labels, n, weights, rows = torch.tensor(images.train_labels), len(images.train_labels), {}, []
@@ -126,7 +126,7 @@ def logits_of(network, images):
 
 
 def network_of(run, checkpoint, name="resnet8"):
-    network = build_network(name, 10)
+    network = build_network(name, "digits")
     network.load_state_dict(torch.load(run / f"model.{checkpoint}.pt", weights_only=True)["model"])
     return network.double().eval()
 
@@ -375,7 +375,7 @@ def test_every_epoch_has_an_order_and_crops_of_its_own(store, tmp_path, specify)
     seen = []
 
     def look(module, inputs):
-        if isinstance(module, type(build_network("resnet8", 10))) and module.training:
+        if isinstance(module, type(build_network("resnet8", "digits"))) and module.training:
             mean, std = (torch.tensor(DIGITS[key])[:, None, None] for key in ("mean", "std"))
             seen.extend(((inputs[0] * std + mean) * 255).round().int())
 
@@ -443,7 +443,7 @@ def test_metrics_history_record_and_checkpoints_agree(store, student, images):
         assert values["top1"] == pytest.approx(float(history[epoch]["test_top1"]))
         assert values["top5"] == pytest.approx(float(history[epoch]["test_top5"]))
         assert values["nll"] == pytest.approx(float(history[epoch]["test_loss_ce"]))
-    assert (record["parameters"], record["multiply_adds"]) == network_cost(build_network("resnet8", 10), 16)
+    assert (record["parameters"], record["multiply_adds"]) == network_cost(build_network("resnet8", "digits"), 16)
     assert record["images_per_second"] * record["seconds"] == pytest.approx(4 * 300, rel=0.01)
     assert (record["threads"], record["attempts"], record["teacher_weights"]) == (1, 1, None)
 

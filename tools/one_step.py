@@ -18,8 +18,8 @@ from distillbench.engine.weights import weights_digest
 
 torch.set_num_threads(1)
 keys = {"DATASET.TYPE": "digits", "DISTILLER.STUDENT": "resnet8", "DISTILLER.TYPE": "NONE"}
-resolved = resolve((), flatten({**keys, "SOLVER.PRECISION": "fp32"}, "one step"))
-specification = build_specification(resolved.config, scaled=False, teacher=None, seed=0)
+config, transforms, _ = resolve((), flatten({**keys, "SOLVER.PRECISION": "fp32"}, "one step"))
+specification = build_specification(config, transforms=transforms, teacher=None, seed=0)
 split = Split.put(*Images(*digits.arrays()).training, specification, "cpu")
 learner = Learner(specification, Feed(split, specification["views"], seed=0))
 learner.begin(1, lr=0.02)

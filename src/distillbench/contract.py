@@ -26,7 +26,7 @@ class Broken(Exception):
 
 
 def check_method(name, report=print):
-    """Try every rule on a method, in all its combinations with GKD and the trainers; returns the number broken.
+    """Try every rule on a method, in its combinations with transforms and trainers; returns the number broken.
 
     Raises UserError if the method's file cannot be imported or does not fit its declaration.
     """
@@ -54,9 +54,10 @@ def combinations(name):
     declared = components.methods()[name]
     found = {name: {"DISTILLER.TYPE": name}}
     if declared["temperature"]:
-        found[f"{name}+GKD"] = {"DISTILLER.TYPE": name, "GKD": {}}
+        for transform, values in components.transforms().items():
+            found[f"{name}+{transform}"] = {"DISTILLER.TYPE": name, values["node"]: {}}
     for trainer, values in components.trainers().items():
-        if values["two_losses"] and declared["needs"]:
+        if values["two_losses"] and declared["teacher"] != "none":
             found |= {f"{label}+{trainer}": {**keys, "SOLVER.TRAINER": trainer} for label, keys in list(found.items())}
     return found
 
@@ -65,11 +66,11 @@ def learner(keys, seed=0):
     """A learner on generated images of digits' shape with untrained networks, as a run with these keys would begin."""
     method_class(keys["DISTILLER.TYPE"])
     base = {"DATASET.TYPE": "digits", "DISTILLER.STUDENT": "resnet8", "SOLVER.PRECISION": "fp64"}
-    resolved = resolve((), flatten({**base, **keys}, "check"))
+    config, transforms, _ = resolve((), flatten({**base, **keys}, "check"))
     teacher = TEACHER if components.methods()[keys["DISTILLER.TYPE"]]["teacher"] != "none" else None
-    specification = build_specification(resolved.config, scaled=resolved.scaled, teacher=teacher, seed=seed)
+    specification = build_specification(config, transforms=transforms, teacher=teacher, seed=seed)
     with initialisation(0, "teacher"):
-        network = build_network("resnet8", 10).requires_grad_(False).eval() if teacher else None
+        network = build_network("resnet8", "digits").requires_grad_(False).eval() if teacher else None
     feed = generated_feed(specification, NUM_IMAGES)
     feed.seed = 0  # the same batches at every seed of the run
     built = Learner(specification, feed, network)

@@ -19,7 +19,6 @@ from distillbench.config import components
 from distillbench.config.resolve import flatten, resolve
 from distillbench.config.specification import build_specification
 from distillbench.engine.loop import learning_rate
-from distillbench.engine.trainers import build_trainer
 from distillbench.errors import UserError
 from distillbench.files import read_json
 from distillbench.methods import build_method
@@ -27,6 +26,7 @@ from distillbench.methods.base import Batch, Context, Output
 from distillbench.methods.dkd import nckd_loss, tckd_loss
 from distillbench.methods.kd import kd_loss
 from distillbench.models import build_network
+from distillbench.trainers import build_trainer
 
 LOSS = {"float64": (1e-9, 1e-11), "float32": (1e-5, 2e-6)}  # dtype: (rtol, atol)
 GRADIENT = {"float64": (1e-8, 1e-10), "float32": (1e-4, 2e-5)}
@@ -233,13 +233,10 @@ def check_case(relative, description, arrays):
 def specification_of(keys):
     """The specification of a run with these configuration keys. Raises NotCovered if no configuration has them."""
     try:
-        resolved = resolve((), flatten(keys, "setting"))
+        config, transforms, _ = resolve((), flatten(keys, "setting"))
     except UserError as error:
         raise NotCovered(re.sub("^setting[.:] *", "setting ", str(error))) from None
-    config = resolved.config.clone()
-    config.defrost()
-    config.DATASET.TYPE = next(iter(components.datasets()))
-    return build_specification(config, scaled=resolved.scaled, teacher=None, seed=0)
+    return build_specification(config, transforms=transforms, teacher=None, seed=0)
 
 
 def known_precision(dtype):
@@ -431,9 +428,14 @@ def check_model(description, arrays):
 
 
 def known_network(model_dict, name, num_classes):
-    if model_dict != "cifar_model_dict" or name not in components.networks():
+    zoo = f"{model_dict}".removesuffix("_model_dict")
+    fitting = (
+        dataset for dataset, d in components.datasets().items() if (d["zoo"], d["num_classes"]) == (zoo, num_classes)
+    )
+    dataset = next(fitting, None)
+    if name not in components.networks(dataset):
         raise NotCovered(f"network {name} of {model_dict}")
-    return build_network(name, num_classes)
+    return build_network(name, dataset)
 
 
 def network(name, fill, model_dict="cifar_model_dict"):

@@ -9,11 +9,11 @@ from distillbench.engine.feed import DTYPES
 from distillbench.engine.networks import LiveTeacher, Student
 from distillbench.engine.streams import initialisation
 from distillbench.engine.sums import Sums, averages, batch_sums, check_returned
-from distillbench.engine.trainers import build_trainer
 from distillbench.errors import UserError
 from distillbench.methods import build_method
 from distillbench.methods.base import Context, Output, of_views
 from distillbench.models import build_network
+from distillbench.trainers import build_trainer
 
 
 class Learner:
@@ -27,7 +27,7 @@ class Learner:
         dataset = components.datasets()[specification["dataset"]["name"]]
         seed, self.feed, self.teacher = specification["seed"], feed, teacher
         with initialisation(seed, "student"):
-            self.student = build_network(specification["student"]["network"], dataset["num_classes"])
+            self.student = build_network(specification["student"]["network"], dataset["name"])
         context = (dataset["num_classes"], dataset["image_size"], feed.labels, seed, self.student, teacher)
         with initialisation(seed, "method"):
             self.method = build_method(specification, Context(*context))

@@ -75,17 +75,16 @@ def deployed_network(specification):
 
     Of a method in a file that is not in use, or not as it was, it is the student.
     """
-    dataset = components.datasets()[specification["dataset"]["name"]]
-    student, method = (
-        build_network(specification["student"]["network"], dataset["num_classes"]),
-        specification["method"],
-    )
+    name = specification["dataset"]["name"]
+    dataset = components.datasets()[name]
+    student = build_network(specification["student"]["network"], name)
+    method = specification["method"]
     declared = components.methods().get(method["name"], {})
     if not declared or declared.get("sha256") != method.get("source_sha256"):
         return student
     if method_class(method["name"]).deployed is Method.deployed:
         return student
-    teacher = specification["teacher"] and build_network(specification.teacher_network, dataset["num_classes"])
+    teacher = specification["teacher"] and build_network(specification.teacher_network, name)
     context = Context(dataset["num_classes"], dataset["image_size"], (), specification["seed"], student, teacher)
     return build_method(specification, context).deployed(student)
 

@@ -38,8 +38,8 @@ def figures_of(specifications, compared):
     methods, names = components.methods(), ["accuracy", "curves"]
     if compared:
         names.append("differences")
-    if any(specification["gradient_scaling"] for specification in specifications):
-        names.append("scale")
+    transforms = [declared for specification in specifications for declared in specification.transforms.values()]
+    names += dict.fromkeys(declared["figure"] for declared in transforms if declared["figure"])
     if any(methods.get(specification["method"]["name"], {}).get("temperature") for specification in specifications):
         names.append("gradients")
     return names

@@ -28,6 +28,10 @@ from distillbench.transforms.base import Transform
 class GradientScaling(Transform):
     name = "GKD"
     version = 1
+    place = "gradient_scaling"
+    node = "GKD"
+    label = "gkd"
+    figure = "scale"
     keys = {
         "K": Key(0.6, "slope of the sigmoid; negative values favour unconfident teachers"),
         "SCALE": Key(2.0, "height of the sigmoid: the factor at the centre is half of it", above=0),
@@ -55,6 +59,26 @@ class GradientScaling(Transform):
             choices=("confidence", "shuffled", "inverted", "mean"),
             neutral="confidence",
         ),
+    }
+    aliases = {  # the GKD repository's cfg.py:178-183: KD with its own defaults and this transform
+        "GradientKD": {
+            "method": "KD",
+            "defaults": "gkd",
+            "keys": {
+                "TEMPERATURE": Key(4.0, "read as KD.TEMPERATURE", above=0, why="the value goes into KD's"),
+                "LOSS.CE_WEIGHT": Key(1.0, "read as KD.LOSS.CE_WEIGHT", minimum=0, why="the value goes into KD's"),
+                "LOSS.KD_WEIGHT": Key(
+                    1.0,
+                    "1 whatever is given: the GKD repository reads the key and does not apply it",
+                    minimum=0,
+                    gkd=1.0,
+                    ignored_by_gkd=True,
+                    identity=False,
+                    why="it has no effect in the code that it belongs to",
+                ),
+                "WARMUP": Key(20, "read as KD.WARMUP", minimum=0, why="the value goes into KD's"),
+            },
+        }
     }
     bibtex = """\
 @misc{gkd,

@@ -14,8 +14,8 @@ buffer, p <- p - lr (g + WEIGHT_DECAY p), also for a parameter that has g only. 
 import torch
 
 from distillbench.config.keys import Key
-from distillbench.engine.trainers import base
 from distillbench.group import Alone
+from distillbench.trainers import base
 
 TASK = "ce"
 
@@ -24,6 +24,7 @@ class Trainer(base.Trainer):
     name = "dot"
     version = 1
     version_without_margin = 2  # where MOMENTUM is DELTA: version 1 kept a buffer for the task there
+    label = "dot"
     node = "SOLVER.DOT"
     two_losses = True
     margin = "DELTA"  # m - DELTA and m + DELTA have to lie in [0, 1), or an update grows without bound
