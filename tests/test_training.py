@@ -322,7 +322,7 @@ def test_what_a_method_deploys_is_evaluated_saved_and_predicted_with(store, few,
     weights = torch.load(run / "model.last.pt", weights_only=True)["model"]
     head = torch.load(store.run(teacher) / "model.last.pt", weights_only=True)["model"]
     assert torch.equal(weights["head.weight"], head["fc.weight"].double()) and "student.fc.weight" in weights
-    student = build_network("resnet8", 10).double().eval()
+    student = build_network("resnet8", "digits").double().eval()
     student.load_state_dict({n.removeprefix("student."): t for n, t in weights.items() if n.startswith("student.")})
     pixels = [transforms.convert_image_dtype(torch.tensor(i).permute(2, 0, 1), torch.float64) for i in few.test_images]
     with torch.no_grad():
@@ -335,7 +335,7 @@ def test_what_a_method_deploys_is_evaluated_saved_and_predicted_with(store, few,
         last = list(csv.DictReader(file))[-1]
     right = (logits.argmax(1) == torch.tensor(few.test_labels)).double().mean().item()
     assert float(last["test_top1"]) == pytest.approx(100 * right)
-    alone, deployed = (network_cost(network, 16)[0] for network in (student, build_network("resnet14", 10)))
+    alone, deployed = (network_cost(network, 16)[0] for network in (student, build_network("resnet14", "digits")))
     parameters = read_json(run / "record.json")["parameters"]
     assert parameters == alone + sum(weights[f"{name}.{part}"].numel() for name in ("projector", "head")
                                      for part in ("weight", "bias")) != deployed  # fmt: skip
@@ -353,14 +353,14 @@ def test_a_method_may_depend_on_labels_seed_and_networks(store, few, specify, tm
     (context,) = seen
     assert (context.num_images, context.num_classes, context.seed) == (100, 10, 3)
     assert context.labels.tolist() == few.train_labels.tolist()
-    assert isinstance(context.student_network, type(build_network("resnet8", 10))) and context.teacher is None
+    assert isinstance(context.student_network, type(build_network("resnet8", "digits"))) and context.teacher is None
 
 
 @pytest.mark.parametrize(
     ("wants", "features"), [("logits", set()), ("network", {"feats", "preact_feats", "pooled_feat"})]
 )
 def test_a_teacher_of_logits_has_no_features(wants, features):
-    network = build_network("resnet8", 10).eval()
+    network = build_network("resnet8", "digits").eval()
     batch = Batch((torch.zeros(2, 3, 16, 16),), torch.tensor([0, 1]), torch.tensor([0, 1]))
     (output,) = LiveTeacher(network, wants == "network")(batch)
     assert output.features.keys() == features and not output.logits.requires_grad
