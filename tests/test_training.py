@@ -21,13 +21,13 @@ from distillbench.engine.feed import epoch_plan
 from distillbench.engine.run import train
 from distillbench.engine.streams import initialisation
 from distillbench.engine.weights import weights_digest
-from distillbench.evaluation.metrics import write_metrics
+from distillbench.evaluation.measure import write_metrics
 from distillbench.evaluation.predictions import predict
 from distillbench.files import read_json
 from distillbench.methods.none import Vanilla
 from distillbench.models import build_network, network_cost
 from distillbench.store import Store
-from distillbench.store.layout import CHECKPOINTS, evaluation_directory
+from distillbench.store.layout import CHECKPOINTS, evaluations
 
 DIGITS = components.datasets()["digits"]
 OWN = Path(__file__).parent / "fixtures" / "own_method.py"
@@ -366,7 +366,8 @@ def black_border(view):
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS)
 def test_predictions_are_the_networks_logits_for_the_test_images(student, images, checkpoint):
-    with np.load(evaluation_directory(student, checkpoint) / "predictions.npz") as archive:
+    folder = evaluations(read_specification(student / "spec.json"))[checkpoint].folder
+    with np.load(student / folder / "predictions.npz") as archive:
         found = dict(archive)
     expected = logits_of(network_of(student, checkpoint), images)
     np.testing.assert_allclose(found["logits"].astype(float), expected, rtol=1e-3, atol=1e-4)  # they are stored in fp16

@@ -84,7 +84,7 @@ def predict(store, run, device="auto", anew=False):
 
 def measure(store, run, report=print):
     """Write the metrics of a run from its predictions and those of its teacher."""
-    from distillbench.evaluation.metrics import write_metrics
+    from distillbench.evaluation.measure import write_metrics
 
     with claim(store.work(run)):
         for checkpoint in CHECKPOINTS:
