@@ -24,14 +24,14 @@ from distillbench.engine.run import train
 from distillbench.engine.streams import initialisation
 from distillbench.engine.weights import load_run, weights_digest
 from distillbench.errors import UserError
-from distillbench.evaluation.metrics import write_metrics
+from distillbench.evaluation.measure import write_metrics
 from distillbench.evaluation.predictions import predict
 from distillbench.files import read_json
 from distillbench.methods.base import Batch
 from distillbench.methods.none import Vanilla
 from distillbench.models import build_network, network_cost
 from distillbench.store import Store
-from distillbench.store.layout import CHECKPOINTS, evaluation_directory
+from distillbench.store.layout import CHECKPOINTS, evaluations
 
 DIGITS = components.datasets()["digits"]
 OWN, HEAD = (Path(__file__).parent / "fixtures" / name for name in ("own_method.py", "reused_head.py"))
@@ -329,7 +329,9 @@ def test_what_a_method_deploys_is_evaluated_saved_and_predicted_with(store, few,
         pooled = student(torch.stack([transforms.normalize(p, DIGITS["mean"], DIGITS["std"]) for p in pixels]))[1]
         hidden = F.linear(pooled["pooled_feat"], weights["projector.weight"], weights["projector.bias"])
         logits = F.linear(hidden, weights["head.weight"], weights["head.bias"])
-    with np.load(evaluation_directory(run, "last") / "predictions.npz") as archive:
+    with np.load(
+        run / evaluations(read_specification(run / "spec.json"))["last"].folder / "predictions.npz"
+    ) as archive:
         np.testing.assert_allclose(archive["logits"].astype(float), logits, rtol=1e-3, atol=1e-4)
     with open(run / "history.csv", newline="") as file:
         last = list(csv.DictReader(file))[-1]
@@ -413,7 +415,8 @@ def black_border(view):
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS)
 def test_predictions_are_the_networks_logits_for_the_test_images(student, images, checkpoint):
-    with np.load(evaluation_directory(student, checkpoint) / "predictions.npz") as archive:
+    folder = evaluations(read_specification(student / "spec.json"))[checkpoint].folder
+    with np.load(student / folder / "predictions.npz") as archive:
         found = dict(archive)
     expected = logits_of(network_of(student, checkpoint), images)
     np.testing.assert_allclose(found["logits"].astype(float), expected, rtol=1e-3, atol=1e-4)  # they are stored in fp16

@@ -94,7 +94,7 @@ def _use_own_method(store, run):
 
 def measure(store, run, report=print):
     """Write the metrics of a run from its predictions and those of its teacher."""
-    from distillbench.evaluation.metrics import write_metrics
+    from distillbench.evaluation.measure import write_metrics
 
     with claim(store.work(run)):
         for checkpoint in CHECKPOINTS:
