@@ -469,6 +469,8 @@ HOSTILE = {
     "a file above its run": (lambda m: signed(renamed(m, "/history.csv", "../../../evil")), FOREIGN),
     "an absolute path": (lambda m: signed([*m, plain("/tmp/evil")]), FOREIGN),
     "a run without a record": (lambda m: signed(without(m, first(m, "/record.json"))), "record.json' is missing"),
+    "a run without metrics": (lambda m: signed(without(m, first(m, "/metrics.json"))), "metrics.json: is missing"),
+    "a run without predictions": (lambda m: signed(without(m, first(m, ".npz"))), "predictions.npz: is missing"),
     "a run id that goes up": (
         lambda m: signed(edited(m, MANIFEST, lambda c: c | {"runs": {"../../../evil": {}}})),
         "not a run id",

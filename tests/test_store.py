@@ -17,7 +17,7 @@ from distillbench.files import read_json, to_json, write_atomically
 from distillbench.planning import plan_suite
 from distillbench.reporting.collect import METRICS, collect, failures, scope
 from distillbench.store import Store
-from distillbench.store import runs as module
+from distillbench.store import specifications as module
 from distillbench.store.layout import CHECKPOINTS, parts
 
 

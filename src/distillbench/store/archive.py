@@ -185,7 +185,7 @@ def _expected_files(path, manifest):
         required |= {f"runs/{run}/{name}" for name in RUN_FILES if name not in WEIGHTS}
         allowed |= {f"runs/{run}/{name}" for name in known_files()}
     files = dict(manifest["files"])
-    for name in sorted(required - files.keys() or files.keys() - required - allowed):
+    for name in sorted(files.keys() - required - allowed or required - files.keys()):
         raise UserError(f"{path}: {name!r} is {'missing in' if name in required else 'not a run file of'} its manifest")
     return files
 
@@ -211,13 +211,8 @@ def _check_run(directory, run, entry):
     digests = set(weights) == set(CHECKPOINTS) and all(re.fullmatch("[0-9a-f]{64}", w) for w in weights.values())
     if record["run"] != run or weights != entry["weights"] or not digests:
         raise UserError(f"{directory}/record.json: names other weights or another run than the manifest")
-    here, names = {path.relative_to(directory).as_posix() for path in all_files(directory)}, needed(specification)
-    for name in sorted({*names} - here or here - {*names, *WEIGHTS}):
-        raise UserError(f"{directory}/{name}: is {'missing in' if name in names else 'not a run file of'} the manifest")
+    for name in needed(specification):
+        if not (directory / name).exists():
+            raise UserError(f"{directory}/{name}: is missing in the manifest")
     for name in parts(specification).metrics.files:
         read_metrics(directory / name, specification.digest)
-
-
-def all_files(directory):
-    """The paths of the files in a folder and those below, sorted."""
-    return sorted(path for path in directory.rglob("*") if path.is_file())

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from distillbench.config.specification import read_specification
 from distillbench.errors import UserError
 from distillbench.files import move, sha256_of
-from distillbench.store.archive import all_files, unpack
+from distillbench.store.archive import unpack
 from distillbench.store.claim import claim
 from distillbench.store.layout import CHECKPOINTS, parts
 from distillbench.store.metrics import read_metrics
@@ -125,7 +125,8 @@ def _values(path):
 
 def _files(directory):
     """What is derived comes after what it is derived from, the record last: it means that the run is finished."""
-    return sorted(all_files(directory), key=lambda path: {"metrics.json": 1, "record.json": 2}.get(path.name, 0))
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    return sorted(paths, key=lambda path: {"metrics.json": 1, "record.json": 2}.get(path.name, 0))
 
 
 def _place(there, here):
