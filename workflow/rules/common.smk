@@ -54,7 +54,7 @@ try:
     PARTS = parts(ANY_RUN)
     if workflow.is_main_process:
         require_whole_suite(sys.argv[1:])
-        require_imports(PLAN.loggers(*STORE.untrained(PLAN.runs)))
+        require_imports(PLAN.loggers(*STORE.untrained(PLAN.logged)))
 except (UserError, OSError) as error:  # OSError: a full disk, a tree that cannot be written
     print(f"distillbench: {one_line(error)}", file=sys.stderr)
     sys.exit(2)
