@@ -12,7 +12,7 @@ from distillbench.environment import as_text, name_user
 from distillbench.errors import UserError, one_line
 from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
-from distillbench.reporting.index import figure_names
+from distillbench.reporting.figure_names import figure_names
 from distillbench.store import Store
 from distillbench.store.layout import RUN_FILES, finished, parts, weights_file
 from snakemake.io import _IOFile
