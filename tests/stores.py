@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from distillbench.engine.weights import save_tensors, weights_digest
-from distillbench.evaluation.metrics import write_metrics
-from distillbench.evaluation.predictions import ranked
+from distillbench.evaluation.measure import write_metrics
 from distillbench.files import read_json, to_json, write_atomically
 from distillbench.planning import plan_suite
 from distillbench.store import Store
-from distillbench.store.layout import CHECKPOINTS, evaluation_directory
+from distillbench.store.layout import CHECKPOINTS, evaluations
+from distillbench.tasks.classification.stored import ranked
 
 SUITE = """\
 dataset: digits
@@ -73,7 +73,7 @@ def predict(directory, specification, checkpoint, correct, weights_sha256):
     targets = np.zeros(100, np.int32)
     logits = np.zeros((100, 10), np.float32)
     logits[np.arange(100), np.where(np.arange(100) < correct, 0, 1)] = 1
-    path = evaluation_directory(directory, checkpoint) / "predictions.npz"
+    path = directory / evaluations(specification)[checkpoint].folder / "predictions.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     ranks = {
         name: tensor.numpy() for name, tensor in ranked(torch.tensor(logits), torch.tensor(targets).long()).items()

@@ -17,11 +17,10 @@ from pathlib import Path
 import pytest
 import stores
 
-from distillbench import archive
 from distillbench.commands import main
 from distillbench.files import read_json, to_json
-from distillbench.store import Store
-from distillbench.store.layout import CHECKPOINTS, evaluation_directory
+from distillbench.store import Store, importing
+from distillbench.store.layout import CHECKPOINTS
 
 ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = "manifest.json"
@@ -289,13 +288,13 @@ def test_an_import_that_is_stopped_leaves_no_record_of_files_that_are_missing(ma
     for path in Store().run(run).rglob("*"):
         if path.name != "history.csv" and path.is_file():
             path.unlink()
-    placed, move = [], archive.move
+    placed, move = [], importing.move
 
     def note(source, target):
         placed.append(Path(target))
         move(source, target)
 
-    monkeypatch.setattr(archive, "move", note)
+    monkeypatch.setattr(importing, "move", note)
     assert main(["import", str(made / "all.tar")]) == 0
     names = [path.name for path in placed if path.is_relative_to(Store().run(run))]
     assert names[-1] == "record.json" and sorted(names[-3:-1]) == ["metrics.json"] * 2 and len(names) == 8
@@ -332,7 +331,7 @@ def test_other_predictions_under_the_same_id_are_refused(made, here, capsys, wit
         (Store().run(run) / "history.csv").unlink()
     line = only_conflict(capsys, made / "all.tar", run)
     for store in (Store(), Store(made)):
-        path = evaluation_directory(store.run(run), "best") / "predictions.npz"  # the first that is looked at
+        path = store.evaluation(run, "best") / "predictions.npz"  # the first that is looked at
         assert hashlib.sha256(path.read_bytes()).hexdigest()[:12] in line
 
 
@@ -340,13 +339,13 @@ def test_other_metrics_under_the_same_id_are_refused(made, here, capsys):
     run = stores.runs(here)["NONE/s1"]
     stores.finish(Store(), run, correct=60)
     for checkpoint in CHECKPOINTS:
-        (evaluation_directory(Store().run(run), checkpoint) / "predictions.npz").unlink()
+        (Store().evaluation(run, checkpoint) / "predictions.npz").unlink()
     assert "metrics.json" in only_conflict(capsys, made / "all.tar", run)
 
 
 def test_a_metric_that_only_one_side_has_is_no_conflict(made, here, capsys):
     stores.finish_all(here)
-    path = evaluation_directory(Store().run(stores.runs(here)["KD/s0"]), "last") / "metrics.json"
+    path = Store().evaluation(stores.runs(here)["KD/s0"], "last") / "metrics.json"
     content = read_json(path)
     content["metrics"].append({**content["metrics"][0], "metric": "new"})
     path.write_text(to_json(content))
@@ -395,7 +394,7 @@ def test_weights_that_arrive_while_the_archive_is_read_are_compared_too(made, he
             stores.finish(Store(), run, weight=2.0)
         yield
 
-    monkeypatch.setattr(archive, "claim", later)
+    monkeypatch.setattr(importing, "claim", later)
     assert main(["import", str(made / "all.tar")]) == 1
     output = capsys.readouterr().out
     assert f"refused      {run}: same id, different realisation" in output and output.count("imported ") == 4
@@ -414,8 +413,10 @@ def test_an_edited_specification_here_stops_the_import(made, here, capsys):
 
 def test_partly_pulled_runs_of_other_suites_disturb_no_import(made, here):
     run = Store().run("digits/resnet8/none/s0-0123456789ab")
-    evaluation_directory(run, "last").mkdir(parents=True)
-    (evaluation_directory(run, "last") / "metrics.json").write_text("{}")
+    whole = stores.runs(made)["NONE/s0"]
+    folder = run / Store(made).evaluation(whole, "last").relative_to(Store(made).run(whole))
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text("{}")
     assert main(["import", str(made / "all.tar")]) == 0
 
 
@@ -468,6 +469,8 @@ HOSTILE = {
     "a file above its run": (lambda m: signed(renamed(m, "/history.csv", "../../../evil")), FOREIGN),
     "an absolute path": (lambda m: signed([*m, plain("/tmp/evil")]), FOREIGN),
     "a run without a record": (lambda m: signed(without(m, first(m, "/record.json"))), "record.json' is missing"),
+    "a run without metrics": (lambda m: signed(without(m, first(m, "/metrics.json"))), "metrics.json: is missing"),
+    "a run without predictions": (lambda m: signed(without(m, first(m, ".npz"))), "predictions.npz: is missing"),
     "a run id that goes up": (
         lambda m: signed(edited(m, MANIFEST, lambda c: c | {"runs": {"../../../evil": {}}})),
         "not a run id",

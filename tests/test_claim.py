@@ -13,9 +13,9 @@ from distillbench.commands import main
 from distillbench.engine.run import train
 from distillbench.errors import RunFailed, UserError
 from distillbench.files import read_json
-from distillbench.gc import find_unused
 from distillbench.store import Store
 from distillbench.store.claim import claim, claimed
+from distillbench.store.gc import find_unused
 
 MANY = """
 import os, random, sys

@@ -11,12 +11,10 @@ from distillbench.config import components
 from distillbench.config.reference import reference
 from distillbench.config.schema import all_keys
 from distillbench.config.suite import load_suite
-from distillbench.evaluation import HEADLINE, TASK
-from distillbench.reporting.collect import METRICS
+from distillbench.reporting.collect import METRICS, Scope
 from distillbench.reporting.index import COLUMNS
 from distillbench.reporting.render import markdown
 from distillbench.reporting.tables import build_table
-from distillbench.store.layout import SPLIT
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,9 +40,10 @@ def test_tables_of_the_documentation_are_what_the_suites_make(page, suite, build
     index = pd.DataFrame(
         [(*(getattr(c, n) for n in COLUMNS[:-1]), c.specification.id) for c in planned.cells], columns=COLUMNS
     )
-    lines = [(run, TASK, SPLIT, checkpoint, HEADLINE, 90.0) for run in planned.runs for checkpoint in ("last", "best")]
+    scope = Scope("classification", "test")
+    lines = [(run, *scope, checkpoint, scope.headline, 90.0) for run in planned.runs for checkpoint in ("last", "best")]
     metrics = pd.DataFrame(lines, columns=METRICS)
-    expected = markdown.render(build(build_table(suite, index, metrics))).partition("\n\n")[2]
+    expected = markdown.render(build(build_table(suite, index, metrics, scope))).partition("\n\n")[2]
     (found,) = block(suite).findall((ROOT / page).read_text())
     assert shape(found[1]) == shape(expected)
 

@@ -11,9 +11,9 @@ import stores
 import yaml
 from project import GIT, ROOT, SMALL, WITHOUT_POWER, Project, jobs, new_project, succeeded
 
-from distillbench import recording
 from distillbench.errors import UserError
 from distillbench.files import write_atomically
+from distillbench.store import recording
 
 SUITE = SMALL.replace("[0, 1]", "[0]").replace("  NONE: {DISTILLER.TYPE: NONE}\n", "").replace(", control: NONE", "")
 BLOCK = "/results/suites/\n/reports/\n"

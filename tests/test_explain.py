@@ -18,7 +18,7 @@ from distillbench.files import read_json
 from distillbench.reporting.render import markdown
 from distillbench.reporting.results import read_results
 from distillbench.store import Store
-from distillbench.store.layout import CHECKPOINTS, evaluation_directory
+from distillbench.store.layout import CHECKPOINTS
 
 ROOT = Path(__file__).resolve().parents[1]
 TWO_PAIRS = """\
@@ -95,7 +95,7 @@ def test_every_run_is_shown_with_state_values_teacher_and_files(folder, capsys):
         assert f"results/specs/{run}.json" in values(text, "spec")
         assert f"results/logs/run/{run}.log  (not here)" in values(text, "log")
         for checkpoint in CHECKPOINTS:
-            path = evaluation_directory(Store().run(run), checkpoint) / "predictions.npz"
+            path = Store().evaluation(run, checkpoint) / "predictions.npz"
             assert str(path) in values(text, "predictions")
     assert values(text, "teacher") == [f"{known['Teacher/s0']} (last)"] * 3
     assert values(text, "source") == ["params/small.yaml, row KD"]

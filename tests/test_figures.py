@@ -14,7 +14,7 @@ import stores
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
-from test_statistics import PAIRS, example
+from test_statistics import PAIRS, SCOPE, example
 
 from distillbench.commands import main
 from distillbench.config.suite import load_suite
@@ -55,7 +55,7 @@ def results():
             metrics.loc[len(metrics)] = [one, "classification", "test", checkpoint, "top1", 80 + draws.normal()]
     index = pd.concat(rows, ignore_index=True)
     histories = {cell.run: history(cell.run, cell.row == "KD+GKD") for cell in index.itertuples()}
-    drawn = Results("demo", None, index, metrics, pd.DataFrame(), {})
+    drawn = Results("demo", None, index, metrics, pd.DataFrame(), {}, SCOPE)
     drawn.__dict__["histories"] = histories  # in place of files
     return drawn
 
@@ -162,7 +162,7 @@ def test_gradients_show_a_scaled_row_and_its_control(results):
 def test_a_figure_is_drawn_without_histories_and_without_runs(results, name, tmp_path):
     results.histories.clear()
     save(FIGURES[name](results), tmp_path / "a.png")
-    nothing = Results("demo", None, results.index, results.metrics.iloc[:0], pd.DataFrame(), {})
+    nothing = Results("demo", None, results.index, results.metrics.iloc[:0], pd.DataFrame(), {}, SCOPE)
     nothing.__dict__["histories"] = {}
     save(FIGURES[name](nothing), tmp_path / "b.png")
     assert (tmp_path / "a.png").stat().st_size and (tmp_path / "b.png").stat().st_size
@@ -339,7 +339,7 @@ def test_histories_are_read_by_epoch(tmp_path):
     path = store.run(index["run"][1]) / "history.csv"
     path.parent.mkdir(parents=True)
     path.write_text("epoch,lr,test_top1,test_loss_ce\n1,0.1,50,0.5\n2,0.01,60,0.4\n")
-    (frame,) = Results("demo", store, index, None, None, {}).histories.values()
+    (frame,) = Results("demo", store, index, None, None, {}, SCOPE).histories.values()
     assert frame.to_dict("index") == {
         1: {"lr": 0.1, "test_top1": 50, "test_loss_ce": 0.5},
         2: {"lr": 0.01, "test_top1": 60, "test_loss_ce": 0.4},

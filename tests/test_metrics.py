@@ -11,15 +11,19 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss, log_loss, top_k_accuracy_score
 
 from distillbench.commands import main
-from distillbench.engine.learner import target_rank
 from distillbench.engine.run import train
 from distillbench.errors import UserError
-from distillbench.evaluation.metrics import METRICS, METRICS_TO_TEACHER, Predictions, read_predictions, write_metrics
-from distillbench.evaluation.predictions import predict, ranked
-from distillbench.reporting.collect import COSTS, collect
-from distillbench.reporting.sheets.details import COLUMNS
+from distillbench.evaluation.measure import write_metrics
+from distillbench.evaluation.predictions import predict
+from distillbench.reporting.collect import COSTS, collect, scope
+from distillbench.reporting.sheets.details import columns
 from distillbench.store import Store
-from distillbench.store.layout import CHECKPOINTS, evaluation_directory
+from distillbench.store.layout import CHECKPOINTS
+from distillbench.tasks.classification import metrics
+from distillbench.tasks.classification.metrics import METRICS
+from distillbench.tasks.classification.predictions import Predictions, parse
+from distillbench.tasks.classification.stored import ranked
+from distillbench.tasks.classification.training import target_rank
 
 DRAWS = np.random.default_rng(0)
 LOGITS, TEACHER, TARGETS = DRAWS.normal(0, 2, (400, 10)), DRAWS.normal(0, 3, (400, 10)), DRAWS.integers(0, 10, 400)
@@ -27,13 +31,17 @@ LOGITS, TEACHER, TARGETS = DRAWS.normal(0, 2, (400, 10)), DRAWS.normal(0, 3, (40
 
 def bare(logits, targets=TARGETS):
     """Predictions as they were before ranks were kept."""
-    return Predictions(logits, targets, {}, "")
+    return Predictions(targets, {"logits": logits})
 
 
 def with_ranks(logits, targets=TARGETS):
     """As they are now, the logits in half precision."""
     ranks = {name: tensor.numpy() for name, tensor in ranked(torch.tensor(logits), torch.tensor(targets)).items()}
-    return Predictions(logits.astype(np.float16).astype(float), targets, ranks, "", precision="fp64")
+    return Predictions(targets, {**ranks, "logits": logits.astype(np.float16)}, precision="fp64")
+
+
+def read(path):
+    return parse(path.read_bytes(), path)
 
 
 BOTH = pytest.mark.parametrize("form", [bare, with_ranks])
@@ -42,11 +50,11 @@ BOTH = pytest.mark.parametrize("form", [bare, with_ranks])
 @BOTH
 def test_accuracy_likelihood_and_brier_score_are_scikit_learns(form):
     probabilities = softmax(LOGITS, axis=1)
-    assert METRICS["top1"](form(LOGITS)) == pytest.approx(100 * top_k_accuracy_score(TARGETS, LOGITS, k=1))
-    assert METRICS["top5"](form(LOGITS)) == pytest.approx(100 * top_k_accuracy_score(TARGETS, LOGITS, k=5))
-    assert METRICS["nll"](form(LOGITS)) == pytest.approx(log_loss(TARGETS, probabilities))
+    assert metrics.top1(form(LOGITS)) == pytest.approx(100 * top_k_accuracy_score(TARGETS, LOGITS, k=1))
+    assert metrics.top5(form(LOGITS)) == pytest.approx(100 * top_k_accuracy_score(TARGETS, LOGITS, k=5))
+    assert metrics.nll(form(LOGITS)) == pytest.approx(log_loss(TARGETS, probabilities))
     each = [brier_score_loss(c == TARGETS, probabilities[:, c]) for c in range(10)]
-    assert METRICS["brier"](form(LOGITS)) == pytest.approx(sum(each), rel=1e-3)
+    assert metrics.brier(form(LOGITS)) == pytest.approx(sum(each), rel=1e-3)
 
 
 @BOTH
@@ -62,19 +70,19 @@ def test_calibration_error_is_the_weighted_gap_of_fifteen_equal_bins(form):
         if inside.any():
             gaps.append(inside.mean() * (right[inside].mean() - confidence[inside].mean()))
     assert min(gaps) < -0.01 and max(gaps) > 0.01
-    assert METRICS["ece"](form(LOGITS, targets)) == pytest.approx(100 * sum(map(abs, gaps)))
+    assert metrics.ece(form(LOGITS, targets)) == pytest.approx(100 * sum(map(abs, gaps)))
     certain = np.where(np.arange(10) == TARGETS[:, None], 1000.0, 0.0)
-    assert METRICS["ece"](form(certain)) == METRICS["brier"](form(certain)) == 0
+    assert metrics.ece(form(certain)) == metrics.brier(form(certain)) == 0
 
 
 @BOTH
 def test_likeness_to_the_teacher(form):
     kl = (softmax(TEACHER, axis=1) * (log_softmax(TEACHER, axis=1) - log_softmax(LOGITS, axis=1))).sum(axis=1).mean()
-    assert METRICS_TO_TEACHER["kl_to_teacher"](form(LOGITS), form(TEACHER)) == pytest.approx(kl, rel=1e-3)
+    assert metrics.kl_to_teacher(form(LOGITS), form(TEACHER)) == pytest.approx(kl, rel=1e-3)
     same = 100 * np.mean([a.argmax() == b.argmax() for a, b in zip(LOGITS, TEACHER, strict=True)])
-    assert METRICS_TO_TEACHER["agreement"](form(LOGITS), form(TEACHER)) == pytest.approx(same)
-    assert METRICS_TO_TEACHER["agreement"](form(LOGITS), form(LOGITS + 7)) == 100
-    assert METRICS_TO_TEACHER["kl_to_teacher"](bare(LOGITS), bare(LOGITS + 7)) == pytest.approx(0, abs=1e-12)
+    assert metrics.agreement(form(LOGITS), form(TEACHER)) == pytest.approx(same)
+    assert metrics.agreement(form(LOGITS), form(LOGITS + 7)) == 100
+    assert metrics.kl_to_teacher(bare(LOGITS), bare(LOGITS + 7)) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.fixture(scope="module")
@@ -94,19 +102,19 @@ def trained(tmp_path_factory, images, specify):
 
 def test_a_student_is_compared_with_the_checkpoint_that_taught_it(trained):
     store, teacher, student = trained
-    soft = read_predictions(evaluation_directory(store.run(teacher), "last") / "predictions.npz")
-    own = read_predictions(evaluation_directory(store.run(student), "best") / "predictions.npz")
+    soft = read(store.evaluation(teacher, "last") / "predictions.npz")
+    own = read(store.evaluation(student, "best") / "predictions.npz")
     found = {entry["metric"]: entry["value"] for entry in store.metrics(student, "best")}
-    assert found["agreement"] == METRICS_TO_TEACHER["agreement"](own, soft)
-    assert found["kl_to_teacher"] == METRICS_TO_TEACHER["kl_to_teacher"](own, soft)
-    assert not set(METRICS_TO_TEACHER) & {entry["metric"] for entry in store.metrics(teacher, "last")}
+    assert found["agreement"] == metrics.agreement(own, soft)
+    assert found["kl_to_teacher"] == metrics.kl_to_teacher(own, soft)
+    assert not {n for n, m in METRICS.items() if m.teacher} & {e["metric"] for e in store.metrics(teacher, "last")}
 
 
 def test_the_checkpoint_that_did_not_teach_plays_no_part(trained, tmp_path):
     trained_store, teacher, student = trained
     shutil.copytree(trained_store.results, tmp_path / "results")
     store = Store(tmp_path)
-    other = evaluation_directory(store.run(teacher), "best") / "predictions.npz"
+    other = store.evaluation(teacher, "best") / "predictions.npz"
     with np.load(other) as archive:
         arrays = dict(archive)
     np.savez(other, **{**arrays, "logits": arrays["logits"][::-1]})
@@ -117,15 +125,15 @@ def test_the_checkpoint_that_did_not_teach_plays_no_part(trained, tmp_path):
 def test_every_metric_and_cost_has_a_column_in_the_details(trained):
     store, teacher, student = trained
     index = pd.DataFrame({"run": [teacher, student]})
-    metrics, costs = collect(index, store)
-    assert set(metrics["metric"]) | set(COSTS) == {column.key for column in COLUMNS}
+    found, costs = collect(index, store)
+    assert set(found["metric"]) | set(COSTS) == {column.key for column in columns(scope(index, store))}
     assert costs["parameters"].tolist() == [78042, 78042] and (costs[COSTS] > 0).all().all()
 
 
 def test_missing_predictions_of_the_teacher_are_one_line(trained, tmp_path, capsys, monkeypatch):
     store, teacher, student = trained
     shutil.copytree(store.results, tmp_path / "results")
-    path = evaluation_directory(Store(tmp_path).run(teacher), "last") / "predictions.npz"
+    path = Store(tmp_path).evaluation(teacher, "last") / "predictions.npz"
     path.unlink()
     monkeypatch.chdir(tmp_path)
     assert main(["evaluate", student, "--stage", "metrics"]) == 2
@@ -136,7 +144,7 @@ def test_missing_predictions_of_the_teacher_are_one_line(trained, tmp_path, caps
 def test_predictions_for_other_images_are_not_compared(trained, tmp_path):
     store, teacher, student = trained
     shutil.copytree(store.results, tmp_path / "results")
-    path = evaluation_directory(Store(tmp_path).run(teacher), "last") / "predictions.npz"
+    path = Store(tmp_path).evaluation(teacher, "last") / "predictions.npz"
     with np.load(path) as archive:
         arrays = {name: array[:50] if array.ndim else array for name, array in archive.items()}
     np.savez(path, **{**arrays, "targets_sha256": hashlib.sha256(arrays["targets"]).hexdigest()})
@@ -153,13 +161,13 @@ def test_predictions_of_other_images_are_refused(trained, images):
 
 def test_changed_labels_are_refused(trained, tmp_path):
     store, teacher, _ = trained
-    path = evaluation_directory(store.run(teacher), "last") / "predictions.npz"
+    path = store.evaluation(teacher, "last") / "predictions.npz"
     with np.load(path) as archive:
         arrays = dict(archive)
-    assert read_predictions(path).targets.tolist() == arrays["targets"].tolist()
+    assert read(path).targets.tolist() == arrays["targets"].tolist()
     np.savez(tmp_path / "predictions.npz", **{**arrays, "targets": arrays["targets"][::-1].copy()})
     with pytest.raises(UserError, match="the labels are not those it was written with"):
-        read_predictions(tmp_path / "predictions.npz")
+        read(tmp_path / "predictions.npz")
 
 
 def test_of_equal_logits_the_smaller_class_comes_first():
@@ -167,4 +175,4 @@ def test_of_equal_logits_the_smaller_class_comes_first():
     ranks = [2, 0, 1, 3]
     assert target_rank(logits, targets).tolist() == ranked(logits, targets)["target_rank"].tolist() == ranks
     assert ranked(logits, targets)["first_classes"].tolist() == [[1, 2, 0, 3]] * 4
-    assert Predictions(logits.double().numpy(), targets.numpy(), {}, "").target_rank.tolist() == ranks
+    assert bare(logits.double().numpy(), targets.numpy()).target_rank.tolist() == ranks

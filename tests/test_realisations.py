@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from distillbench.evaluation.metrics import RANKS, write_metrics
 from stores import files, finish, finish_all, new_project, runs
 
 from distillbench.commands import main
@@ -13,14 +14,13 @@ from distillbench.engine.run import train
 from distillbench.engine.weights import load_tensors, save_tensors, weights_digest
 from distillbench.errors import UserError
 from distillbench.evaluation import metrics
-from distillbench.evaluation.metrics import RANKS, write_metrics
 from distillbench.evaluation.predictions import predict
 from distillbench.files import read_json, to_json
 from distillbench.planning import plan_suite
 from distillbench.store import LookingStore, Store
 from distillbench.store import place as store_module
 from distillbench.store.claim import claim
-from distillbench.store.layout import CHECKPOINTS, RUN_FILES, evaluation_directory
+from distillbench.store.layout import CHECKPOINTS, RUN_FILES
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def rewrite(path, drop=(), **changes):
 
 
 def predictions(store, run, checkpoint="last"):
-    return evaluation_directory(store.run(run), checkpoint) / "predictions.npz"
+    return store.evaluation(run, checkpoint) / "predictions.npz"
 
 
 # What is stale
@@ -113,7 +113,7 @@ def test_a_table_of_stale_parts_says_so(store, capsys, command):
 
 def test_metrics_of_other_predictions_are_stale(store):
     run = runs(".")["NONE/s0"]
-    path = evaluation_directory(store.run(run), "best") / "metrics.json"
+    path = store.evaluation(run, "best") / "metrics.json"
     content = read_json(path)
     content["predictions"]["weights_sha256"] = "0" * 64
     path.write_text(to_json(content))
@@ -430,7 +430,7 @@ def test_metrics_are_not_computed_of_predictions_of_other_weights(store, capsys)
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "93.1", True, None, [1]], ids=str)
 def test_a_metric_that_is_no_finite_number_is_none(store, capsys, value):
-    path = evaluation_directory(store.run(runs(".")["NONE/s0"]), "last") / "metrics.json"
+    path = store.evaluation(runs(".")["NONE/s0"], "last") / "metrics.json"
     content = read_json(path)
     content["metrics"][0]["value"] = value
     path.write_text(json.dumps(content))

@@ -20,7 +20,7 @@ from distillbench.commands import main
 from distillbench.config import components
 from distillbench.errors import UserError
 from distillbench.files import read_json, to_json, write_atomically
-from distillbench.reporting.collect import collect
+from distillbench.reporting.collect import collect, scope
 from distillbench.reporting.evidence import NO_REFERENCE, citation_key, gather, references
 from distillbench.reporting.figures import CAPTIONS
 from distillbench.reporting.figures.style import save
@@ -33,11 +33,10 @@ from distillbench.reporting.render.latex import tex
 from distillbench.reporting.render.text import text as shown
 from distillbench.reporting.results import Results
 from distillbench.reporting.sheet import Cell, Column, Difference, Line, Sheet, Text
-from distillbench.reporting.sheets.details import COLUMNS as DETAILS
+from distillbench.reporting.sheets.details import columns as details_columns
 from distillbench.reporting.statistics import Interval
 from distillbench.reporting.tables import POOLED
 from distillbench.store import Store
-from distillbench.store.layout import evaluation_directory
 
 HOSTILE = ['<script>alert("1")<b> & 50%', "A_B#{$x^~\\", "A+B", "AB", "A|B"]
 PAIRS = ("resnet20-resnet8", "wrn_16_2-resnet8")
@@ -70,7 +69,9 @@ class Suite:
                     absent = row in missing and seed == 1
                     cells.append(self.cell(row, role, control, pair, run, seed, commits, absent))
         self.index = pd.DataFrame(cells, columns=COLUMNS).drop_duplicates(["row", "pair", "seed"])
-        self.results = Results("small_2", self.store, self.index, *collect(self.index, self.store), {})
+        self.results = Results(
+            "small_2", self.store, self.index, *collect(self.index, self.store), {}, scope(self.index, self.store)
+        )
         write_atomically(root / "params/small_2.yaml", PARAMS)
         for ending in ("png", "pdf"):
             figure = Figure(figsize=(1, 1))
@@ -95,9 +96,7 @@ class Suite:
                 entry = {"task": "classification", "split": "test", "checkpoint": checkpoint}
                 metrics = [{**entry, "metric": "top1", "value": value}]
                 content = {"run_sha256": specification.digest, "metrics": metrics}
-                write_atomically(
-                    evaluation_directory(self.store.run(run), checkpoint) / "metrics.json", to_json(content)
-                )
+                write_atomically(self.store.evaluation(run, checkpoint) / "metrics.json", to_json(content))
         return row, role, control, pair, *pair.split("-"), seed, run
 
     @property
@@ -375,7 +374,7 @@ def test_macros_are_unique_and_of_letters(hostile):
     text = hostile.paper()["numbers.tex"]
     names = re.findall(r"^\\newcommand\{\\(.*?)\}", text, re.MULTILINE)
     rows, pairs = hostile.table.rows, hostile.table.pairs
-    cells = len(rows) * len(pairs) * (4 + 2 * (len(DETAILS) - 1))
+    cells = len(rows) * len(pairs) * (4 + 2 * (len(details_columns(hostile.results.scope)) - 1))
     assert len(names) == len(set(names)) == 2 + cells + (len(rows) - 2) * (len(pairs) + 1) * 4
     assert all(re.fullmatch("db[A-Za-z]+", name) for name in names)
     assert "dbSmallTwoKDGKDResnetTwentyResnetEightTopOne" in names
@@ -414,7 +413,7 @@ def test_macros_hold_the_numbers_of_both_tables(suite):
             elif macro in found:
                 assert found.pop(macro) == MISSING
     for line in csv.DictReader(io.StringIO(csv_file.render(suite.results.details))):
-        for column in DETAILS:
+        for column in details_columns(suite.results.scope):
             for name in column.fields if column.key != "top1" else ():
                 text = found.pop(f"dbSmallTwo{words(line['row'])}{words(line['pair'])}{words(name)}")
                 assert text == (format(float(line[name]), column.form) if line[name] else MISSING)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_statistics import example
+from test_statistics import SCOPE, example
 
 from distillbench.errors import UserError
-from distillbench.reporting.collect import headline, require_complete
+from distillbench.reporting.collect import require_complete, shown
 from distillbench.reporting.render import csv, html, json, latex, markdown
 from distillbench.reporting.sheet import Cell, Column, Count, Difference, Line, Number, Outcome, Sheet, Spread, Text
 from distillbench.reporting.statistics import Interval
@@ -90,30 +90,32 @@ def test_a_cell_is_found_by_row_and_key():
 
 def test_metrics_of_another_split_do_not_complete_a_run():
     index, metrics = example()
-    require_complete("demo", index, metrics)
+    require_complete("demo", index, metrics, SCOPE)
     run = index["run"].iloc[0]
     with pytest.raises(UserError, match=f"1 of 14 runs have no metrics yet, e.g. {run}"):
-        require_complete("demo", index, metrics.assign(split=metrics["split"].where(metrics["run"] != run, "val")))
+        require_complete(
+            "demo", index, metrics.assign(split=metrics["split"].where(metrics["run"] != run, "val")), SCOPE
+        )
     for checkpoint in ("last", "best"):
         here = (metrics["run"] != run) | (metrics["checkpoint"] == checkpoint)
         with pytest.raises(UserError, match=f"1 of 14 runs have no metrics yet, e.g. {run}"):
-            require_complete("demo", index, metrics[here])
+            require_complete("demo", index, metrics[here], SCOPE)
 
 
 def test_metrics_of_another_split_are_there_for_who_asks():
     _, metrics = example()
     both = pd.concat([metrics, metrics.assign(split="val", value=1.0)])
-    assert (headline(both, split="val")["top1"] == 1.0).all()
-    assert headline(both).equals(headline(metrics)) and headline(both, task="detection").empty
+    assert (shown(both, SCOPE._replace(split="val"))["top1"] == 1.0).all()
+    assert shown(both, SCOPE).equals(shown(metrics, SCOPE)) and shown(both, SCOPE._replace(task="detection")).empty
 
 
 def test_a_line_that_stands_twice_is_one_and_two_values_of_a_metric_are_one_line():
     _, metrics = example()
     twice = pd.concat([metrics, metrics])
-    assert headline(twice).equals(headline(metrics))
+    assert shown(twice, SCOPE).equals(shown(metrics, SCOPE))
     twice.iloc[0, twice.columns.get_loc("value")] += 1
     with pytest.raises(UserError, match=f"{metrics['run'][0]}: two values of top1 of the last predictions"):
-        headline(twice)
+        shown(twice, SCOPE)
 
 
 if __name__ == "__main__":

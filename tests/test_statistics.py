@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from distillbench.reporting import statistics
-from distillbench.reporting.collect import COSTS, METRICS
+from distillbench.reporting.collect import COSTS, METRICS, Scope
 from distillbench.reporting.render import csv as csv_file
 from distillbench.reporting.render import json as json_file
 from distillbench.reporting.render import latex, markdown
@@ -27,6 +27,7 @@ from distillbench.reporting.statistics import (
 from distillbench.reporting.tables import POOLED, build_table
 
 REPETITIONS = 10_000
+SCOPE = Scope("classification", "test")
 
 
 def to_csv(table):
@@ -172,11 +173,11 @@ def without(metrics, *runs):
 
 
 def test_teacher_and_student_stand_first():
-    assert build_table("demo", *example()).rows == ["Teacher", "NONE", "KD_2019"]
+    assert build_table("demo", *example(), SCOPE).rows == ["Teacher", "NONE", "KD_2019"]
 
 
 def test_complete_table_has_no_banner():
-    table = build_table("demo", *example())
+    table = build_table("demo", *example(), SCOPE)
     assert (table.banner, table.runs, table.finished) == ("", 14, 14)
     assert "PARTIAL" not in to_markdown(table) + to_latex(table)
 
@@ -202,7 +203,7 @@ COVERAGES = [  # pairs with matched teachers, roles without rows, seeds: the sen
 def test_the_legend_says_which_variation_an_interval_covers(matched, without_roles, seeds, sentence):
     index, metrics = example(range(seeds), matched)
     index = index[~index["role"].isin(without_roles)].assign(control="")
-    table = build_table("demo", index, metrics)
+    table = build_table("demo", index, metrics, SCOPE)
     expected = f"Deviations and intervals cover {sentence}"
     assert table.coverage.startswith(expected)
     costs = pd.DataFrame(columns=["run", *COSTS])
@@ -218,7 +219,7 @@ def test_the_summary_has_the_tables_accuracies_and_last_difference_within_100_co
     index, metrics = example(matched=PAIRS)
     index = index[index["pair"].isin(pairs)]
     run = index["run"].iloc[0]
-    table = build_table("demo", index, without(metrics, run), {run: "a reason"})
+    table = build_table("demo", index, without(metrics, run), SCOPE, {run: "a reason"})
     whole, short = to_markdown(table).splitlines(), to_summary(table).splitlines()
     assert max(map(len, short)) <= 100
 
@@ -233,7 +234,7 @@ def test_the_summary_has_the_tables_accuracies_and_last_difference_within_100_co
 
 def test_missing_runs_are_announced():
     index, metrics = example()
-    table = build_table("demo", index, without(metrics, "digits/resnet20-resnet8/KD_2019/s1"))
+    table = build_table("demo", index, without(metrics, "digits/resnet20-resnet8/KD_2019/s1"), SCOPE)
     assert table.banner == "PARTIAL: 13 of 14 runs"
     assert table.banner in to_markdown(table) and table.banner in to_latex(table)
     entry = table.entries["KD_2019", PAIRS[0]]
@@ -246,7 +247,7 @@ def test_missing_runs_are_announced():
 def test_failed_runs_count_as_attempted_and_are_explained():
     index, metrics = example()
     run, reason = "digits/wrn_16_2-resnet8/KD_2019/s2", "loss is not finite in epoch 3"
-    table = build_table("demo", index, without(metrics, run), {run: reason})
+    table = build_table("demo", index, without(metrics, run), SCOPE, {run: reason})
     entry = table.entries["KD_2019", PAIRS[1]]
     assert (entry.attempted, len(entry.last), entry.failures) == (3, 2, (f"s2: {reason}",))
     assert "(2/3) [1]" in to_markdown(table) and f"[1] failed: KD_2019, {PAIRS[1]}, s2: {reason}" in to_markdown(table)
@@ -256,20 +257,20 @@ def test_failed_runs_count_as_attempted_and_are_explained():
 def test_row_that_failed_everywhere_is_shown():
     index, metrics = example(seeds=(0,))
     runs = [run for run in index["run"] if "KD_2019" in run]
-    text = to_markdown(build_table("demo", index, without(metrics, *runs), dict.fromkeys(runs, "reason")))
+    text = to_markdown(build_table("demo", index, without(metrics, *runs), SCOPE, dict.fromkeys(runs, "reason")))
     assert text.count("failed (0/1)") == 2
 
 
 def test_suite_without_any_result_has_a_table():
     index, metrics = example()
-    table = build_table("demo", index, metrics.iloc[:0])
+    table = build_table("demo", index, metrics.iloc[:0], SCOPE)
     assert table.banner == "PARTIAL: 0 of 14 runs"
     for text in (to_markdown(table), to_latex(table), to_csv(table)):
         assert "nan" not in text
 
 
 def test_row_without_control_prints_no_difference():
-    table = build_table("demo", *example())
+    table = build_table("demo", *example(), SCOPE)
     for row in ("Teacher", "NONE"):
         assert row not in table.pooled and table.entries[row, PAIRS[0]].difference is None
         (line,) = [line for line in to_markdown(table).splitlines() if line.startswith(f"| {row} ")]
@@ -279,7 +280,7 @@ def test_row_without_control_prints_no_difference():
 def test_one_seed_prints_neither_spread_nor_interval():
     (line,) = [
         line
-        for line in to_markdown(build_table("demo", *example(seeds=(0,)))).splitlines()
+        for line in to_markdown(build_table("demo", *example(seeds=(0,)), SCOPE)).splitlines()
         if line.startswith("| KD_2019")
     ]
     assert "±" not in line and "[" not in line and "nan" not in line and "vs NONE" in line
@@ -292,7 +293,8 @@ def test_every_number_of_a_table_follows_from_the_metrics():
     metrics = without(metrics, lost)
     value = {(m.run, m.checkpoint): m.value for m in metrics.itertuples() if m.metric == "top1"}
     records = {
-        (r["row"], r["pair"]): r for r in csv.DictReader(io.StringIO(to_csv(build_table("demo", index, metrics))))
+        (r["row"], r["pair"]): r
+        for r in csv.DictReader(io.StringIO(to_csv(build_table("demo", index, metrics, SCOPE))))
     }
     shared = {}
     for row, role, control in ROWS:
@@ -333,7 +335,7 @@ def test_every_number_of_the_details_follows_from_metrics_and_records():
     )
     value = {(m.run, m.metric): m.value for m in metrics.itertuples() if m.checkpoint == "last"}
     value |= {(line["run"], name): line[name] for line in costs.to_dict("records") for name in COSTS}
-    details = details_sheet(build_table("demo", index, metrics), index, metrics, costs)
+    details = details_sheet(build_table("demo", index, metrics, SCOPE), index, metrics, costs)
     assert [line.name for line in details.lines] == ["Teacher"] * 2 + ["NONE"] * 2 + ["KD_2019"] * 2
     for record in csv.DictReader(io.StringIO(csv_file.render(details))):
         line = {k: v if k in ("row", "pair") else int(v) if k == "n" else float(v or "nan") for k, v in record.items()}
@@ -351,7 +353,7 @@ def test_every_number_of_the_details_follows_from_metrics_and_records():
 
 
 def test_all_formats_hold_the_same_numbers():
-    table = build_table("demo", *example())
+    table = build_table("demo", *example(), SCOPE)
     numbers = re.compile(r"[+-]?\d+\.\d\d")
     markdown = [line for line in to_markdown(table).splitlines() if line.startswith(("| Teacher", "| NONE", "| KD"))]
     latex = to_latex(table).split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
@@ -370,7 +372,7 @@ def test_all_formats_hold_the_same_numbers():
 
 def test_json_holds_the_numbers_in_full_and_null_where_there_is_none():
     index, metrics = example()
-    table = build_table("demo", index, without(metrics, *(run for run in index["run"] if "KD_2019" in run)))
+    table = build_table("demo", index, without(metrics, *(run for run in index["run"] if "KD_2019" in run)), SCOPE)
     rows = json.loads(to_json(table))
     last = list(table.entries["NONE", PAIRS[0]].last.values())
     assert rows["NONE"][PAIRS[0]] == {"top1": sum(last) / len(last), "sd": standard_deviation(last), "n": 3}
@@ -381,12 +383,12 @@ def test_json_holds_the_numbers_in_full_and_null_where_there_is_none():
 def test_suite_without_controls_has_the_same_columns():
     index, metrics = example()
     with_control, without_control = (
-        to_csv(build_table("demo", part, metrics)).splitlines()[0] for part in (index, index.assign(control=""))
+        to_csv(build_table("demo", part, metrics, SCOPE)).splitlines()[0] for part in (index, index.assign(control=""))
     )
     assert with_control == without_control
 
 
 def test_latex_escapes_what_it_must():
-    body = to_latex(build_table("demo_2", *example()))
+    body = to_latex(build_table("demo_2", *example(), SCOPE))
     assert r"KD\_2019" in body and r"wrn\_16\_2-resnet8" in body and r"demo\_2" in body
     assert not re.search(r"(?<!\\)_", body) and "±" not in body and not re.search(r"(?<!\\)%(?! needs)", body)

@@ -12,13 +12,13 @@ import stores
 from distillbench.commands import main
 from distillbench.config.specification import Specification, read_specification
 from distillbench.errors import UserError
-from distillbench.evaluation.metrics import write_metrics
+from distillbench.evaluation.measure import write_metrics
 from distillbench.files import read_json, to_json, write_atomically
 from distillbench.planning import plan_suite
-from distillbench.reporting.collect import METRICS, collect, failures
+from distillbench.reporting.collect import METRICS, collect, failures, scope
 from distillbench.store import Store
-from distillbench.store import runs as module
-from distillbench.store.layout import CHECKPOINTS, PARTS, evaluation_directory
+from distillbench.store import specifications as module
+from distillbench.store.layout import CHECKPOINTS, parts
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_run_is_named_by_a_unique_beginning_of_its_id_or_hash_only(store, runs
 def test_what_belongs_to_another_run_is_refused(store, runs):
     one, other = runs["KD/s0"], runs["KD/s1"]
     for checkpoint in CHECKPOINTS:
-        files = [evaluation_directory(store.run(run), checkpoint) / "metrics.json" for run in (one, other)]
+        files = [store.evaluation(run, checkpoint) / "metrics.json" for run in (one, other)]
         shutil.copy(*files)
         with pytest.raises(UserError, match="metrics of another run"):
             store.metrics(other, checkpoint)
@@ -93,7 +93,7 @@ def test_a_run_is_done_with_both_evaluations_trained_without_and_missing_before(
     run = runs["KD/s1"]
     assert store.state(run) == ("done", "")
     for checkpoint in CHECKPOINTS:
-        path = evaluation_directory(store.run(run), checkpoint) / "metrics.json"
+        path = store.evaluation(run, checkpoint) / "metrics.json"
         content = path.read_bytes()
         path.unlink()
         assert store.state(run) == ("trained", "not evaluated")
@@ -106,7 +106,7 @@ def test_a_run_is_done_with_both_evaluations_trained_without_and_missing_before(
 
 def test_a_run_is_trained_again_only_for_what_needs_its_weights(store, runs):
     """`plan` and `status` say of it what the workflow does."""
-    run, places = runs["KD/s1"], [evaluation_directory(store.run(runs["KD/s1"]), c) for c in CHECKPOINTS]
+    run, places = runs["KD/s1"], [store.evaluation(runs["KD/s1"], c) for c in CHECKPOINTS]
     (store.run(run) / "model.best.pt").unlink()
     assert store.state(run) == ("done", "") and not store.untrained(runs.values())
     for place in places:
@@ -123,7 +123,7 @@ def test_a_run_is_trained_again_only_for_what_needs_its_weights(store, runs):
 
 
 def test_a_part_is_here_with_all_of_its_files(store, runs):
-    for part in PARTS:
+    for part in parts(store.specification(runs["KD/s0"])):
         assert part.here(store.run(runs["KD/s0"]))
         for name in part.files:
             path = store.run(runs["KD/s0"]) / name
@@ -191,7 +191,7 @@ def test_metrics_against_other_predictions_of_the_teacher_are_stale(store, runs)
 
 def test_predictions_without_ranks_are_stale_where_the_weights_are_here(store, runs):
     run = runs["NONE/s0"]
-    path = evaluation_directory(store.run(run), "last") / "predictions.npz"
+    path = store.evaluation(run, "last") / "predictions.npz"
     with np.load(path) as archive:
         kept = ("logits", "targets", "targets_sha256", "run_sha256", "weights_sha256")
         np.savez(path, **{name: archive[name] for name in kept})
@@ -207,7 +207,7 @@ def test_the_failed_runs_of_a_suite_are_those_not_repaired_since(store, runs, tm
     shutil.rmtree(store.run(runs["KD/s1"]))
     shutil.rmtree(store.run(runs["KD/s0"]))
     index = pd.DataFrame({"run": list(runs.values())})
-    assert failures(index, store, pd.DataFrame(columns=METRICS)) == {runs["KD/s1"]: "of KD/s1"}
+    assert failures(index, store, pd.DataFrame(columns=METRICS), scope(index, store)) == {runs["KD/s1"]: "of KD/s1"}
 
 
 def test_what_is_collected_is_what_the_runs_say(store, runs):
@@ -240,15 +240,13 @@ def test_evaluating_makes_what_is_missing_and_keeps_what_is_there(store, runs, t
     monkeypatch.chdir(tmp_path)
     run = runs["NONE/s1"]
     stores.predict(store.run(run), store.specification(run), "best", 30, store.record(run)["weights"]["best"])
-    before = {c: (evaluation_directory(store.run(run), c) / "predictions.npz").read_bytes() for c in CHECKPOINTS}
+    before = {c: (store.evaluation(run, c) / "predictions.npz").read_bytes() for c in CHECKPOINTS}
     for checkpoint in CHECKPOINTS:
-        (evaluation_directory(store.run(run), checkpoint) / "metrics.json").unlink()
+        (store.evaluation(run, checkpoint) / "metrics.json").unlink()
     assert main(["evaluate", run]) == 0
     found = {c: next(e["value"] for e in store.metrics(run, c) if e["metric"] == "top1") for c in CHECKPOINTS}
     assert found == {"last": 50, "best": 30} and store.state(run) == ("done", "")
-    assert before == {
-        c: (evaluation_directory(store.run(run), c) / "predictions.npz").read_bytes() for c in CHECKPOINTS
-    }
+    assert before == {c: (store.evaluation(run, c) / "predictions.npz").read_bytes() for c in CHECKPOINTS}
 
 
 # Runs that are not there

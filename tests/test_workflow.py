@@ -15,12 +15,13 @@ from project import ROOT, SMALL, Project, jobs, new_project, succeeded
 
 from distillbench.files import read_json
 from distillbench.store import Store
-from distillbench.store.layout import RUN_FILES, evaluation_directory
+from distillbench.store.layout import RUN_FILES
 
 REPORTS = [f"tables/main.{ending}" for ending in ("csv", "json", "md", "tex")]
 REPORTS += [f"figures/accuracy.{ending}" for ending in ("pdf", "png")]
 REPORTS += ["index.html", "paper/main.tex", "paper/numbers.tex", "paper/references.bib", "paper/example.tex"]
 REPORTS += ["paper/accuracy.pdf"]
+METRICS = "src/distillbench/tasks/classification/metrics.py"
 
 
 @pytest.fixture
@@ -132,12 +133,13 @@ def test_two_suites_share_runs_and_leave_each_others_files_alone(project):
 
 def test_a_new_metric_trains_and_predicts_nothing(project):
     before, predictions = project.trained(), predicted(project)
-    code = "\n\n@metric\ndef error(predictions):\n    return 100 - top1(predictions)\n"
-    project.add(code, "src/distillbench/evaluation/metrics.py")
+    code = "\n\n@metric('error rate')\ndef error(predictions):\n    return 100 - top1(predictions)\n"
+    project.add(code, METRICS)
     done = project.build()
     assert len(done["run"]) == 5 and "train" not in done
     assert project.trained() == before and predicted(project) == predictions
     assert "error" in {row["metric"] for row in project.rows("results/suites/small/metrics.csv")}
+    assert "| error rate |" in (project.path / "reports/small/tables/details.md").read_text()
 
 
 def predicted(project):
@@ -259,15 +261,15 @@ KILL = "import os, signal; os.killpg(os.getpgrp(), signal.SIGKILL)"
 
 @pytest.mark.parametrize("end", ["1 / 0", f"exec({KILL!r})"], ids=["a failure", "a kill"])
 def test_what_was_trained_stays_whatever_becomes_of_its_job(fresh, end):
-    metric = "\n\n@metric\ndef error(predictions):\n    return float(bool({}))\n"
-    fresh.add(metric.format(end), "src/distillbench/evaluation/metrics.py")
+    metric = "\n\n@metric('error')\ndef error(predictions):\n    return float(bool({}))\n"
+    fresh.add(metric.format(end), METRICS)
     part = ("--config", "suite=small", "only=NONE/*/s0")
     killed = fresh.call("setsid", "--wait", sys.executable, "-m", "snakemake", "--profile", "profiles/local", *part)
     assert killed.returncode != 0
     before, predictions = fresh.trained(), predicted(fresh)
     assert len(before) == 1 and len(predictions) == 2
     fresh.snakemake("--unlock", *part)
-    fresh.edit(end, "1", "src/distillbench/evaluation/metrics.py")
+    fresh.edit(end, "1", METRICS)
     assert len(jobs(succeeded(fresh.snakemake(*part)))["run"]) == 1
     assert fresh.trained() == before and predicted(fresh) == predictions
 
@@ -470,38 +472,38 @@ def without(store, run, *names):
 
 
 def evaluations(store, run, name):
-    return [f"{evaluation_directory(store.run(run), checkpoint)}/{name}" for checkpoint in ("last", "best")]
+    return [f"{store.evaluation(run, checkpoint)}/{name}" for checkpoint in ("last", "best")]
 
 
 def old(*paths):
     return [f"ancient {path}" for path in paths]
 
 
-CODE = "src/distillbench/evaluation/metrics.py"
+CODE = [METRICS, METRICS.replace("metrics.py", "predictions.py")]
 IMAGES = "results/data/digits.npz"
 
 
 def test_a_training_needs_its_specification_its_images_and_its_teacher_whole(stored, monkeypatch):
     rules, runs = functions(stored, monkeypatch), stores.runs(stored)
     teacher, student, store = runs["Teacher/s0"], runs["KD/s1"], rules.STORE
-    assert [rules.run_input(of(run)) for run in runs.values()] == [[CODE]] * 5
+    assert [rules.run_input(of(run)) for run in runs.values()] == [CODE] * 5
     assert [rules.training_input(of(run)) for run in runs.values()] == [[]] * 5
     without(store, student, "record.json", "predictions.npz", "metrics.json")
     needed = [f"results/specs/{student}.json", IMAGES, *evaluations(store, teacher, "metrics.json")]
     rules = functions(stored, monkeypatch)  # as the next call of Snakemake reads them
     assert rules.training_input(of(student)) == old(*needed)
-    assert rules.run_input(of(student)) == [*old(*needed), CODE]
+    assert rules.run_input(of(student)) == [*old(*needed), *CODE]
     without(store, teacher, "model.last.pt")  # not the one that teaches
-    assert rules.run_input(of(student)) == [*old(*needed), CODE]
+    assert rules.run_input(of(student)) == [*old(*needed), *CODE]
     without(store, teacher, "model.best.pt")
     weights = [f"results/runs/{teacher}/{name}" for name in ("spec.json", "record.json", "model.best.pt")]
-    assert rules.run_input(of(student)) == [*old(*needed, *weights), CODE]
-    assert rules.run_input(of(teacher)) == [CODE]
+    assert rules.run_input(of(student)) == [*old(*needed, *weights), *CODE]
+    assert rules.run_input(of(teacher)) == CODE
     assert rules.training_input(of(teacher)) == old(f"results/specs/{teacher}.json", IMAGES)
     without(store, teacher, "metrics.json", "predictions.npz")  # now its own job makes it whole
     rules = functions(stored, monkeypatch)
-    assert rules.run_input(of(student)) == [*old(*needed), CODE]
-    assert rules.run_input(of(teacher)) == [*old(f"results/specs/{teacher}.json", IMAGES), CODE]
+    assert rules.run_input(of(student)) == [*old(*needed), *CODE]
+    assert rules.run_input(of(teacher)) == [*old(f"results/specs/{teacher}.json", IMAGES), *CODE]
 
 
 def test_a_forced_training_follows_its_teachers(stored, monkeypatch):
@@ -528,8 +530,8 @@ def test_metrics_follow_a_teacher_that_is_trained_again(stored, monkeypatch):
     runs = stores.runs(stored)
     teacher, student = runs["Teacher/s0"], runs["KD/s1"]
     rules = functions(stored, monkeypatch, forced=[f"results/runs/{teacher}/model.best.pt"])
-    assert rules.run_input(of(student)) == [*evaluations(rules.STORE, teacher, "metrics.json"), CODE]
-    assert rules.run_input(of(runs["NONE/s0"])) == [CODE]
+    assert rules.run_input(of(student)) == [*evaluations(rules.STORE, teacher, "metrics.json"), *CODE]
+    assert rules.run_input(of(runs["NONE/s0"])) == CODE
     assert rules.workflow.dag.forcefiles == set(evaluations(rules.STORE, student, "metrics.json"))
 
 
@@ -541,15 +543,15 @@ def test_an_evaluation_needs_what_it_is_made_from_and_nothing_where_it_is_there(
     assert rules.run_input(of(student)) == rules.run_input(of(teacher)) == [], "metrics alone are enough"
     without(store, student, "metrics.json")
     rules = functions(stored, monkeypatch)
-    assert rules.run_input(of(student)) == [*old(IMAGES, *taught), CODE], "the teacher predicts again"
+    assert rules.run_input(of(student)) == [*old(IMAGES, *taught), *CODE], "the teacher predicts again"
     without(store, teacher, "model.best.pt")
     weights = [f"results/runs/{teacher}/{name}" for name in ("spec.json", "record.json", "model.best.pt")]
-    assert rules.run_input(of(student)) == [*old(IMAGES, *taught, *weights), CODE]
+    assert rules.run_input(of(student)) == [*old(IMAGES, *taught, *weights), *CODE]
     without(store, runs["NONE/s0"], "metrics.json", "predictions.npz")
     without(store, runs["NONE/s1"], "metrics.json", "model.last.pt")
     rules = functions(stored, monkeypatch)
-    assert rules.run_input(of(runs["NONE/s0"])) == [*old(IMAGES), CODE]
-    assert rules.run_input(of(runs["NONE/s1"])) == [CODE]
+    assert rules.run_input(of(runs["NONE/s0"])) == [*old(IMAGES), *CODE]
+    assert rules.run_input(of(runs["NONE/s1"])) == CODE
     urgent = {name: rules.urgency(of(runs[name])) for name in ("NONE/s0", "NONE/s1", "KD/s1")}
     assert set(urgent.values()) == {1000}, "what is trained is in the tables at once"
 
@@ -589,21 +591,21 @@ def test_what_was_made_from_something_else_is_made_again(stored, monkeypatch):
     rules, runs = functions(stored, monkeypatch), stores.runs(stored)
     store, teacher, student = rules.STORE, runs["Teacher/s0"], runs["KD/s1"]
     taught, own = evaluations(store, teacher, "metrics.json"), evaluations(store, student, "metrics.json")
-    assert [rules.run_input(of(run)) for run in runs.values()] == [[CODE]] * 5
+    assert [rules.run_input(of(run)) for run in runs.values()] == [CODE] * 5
     assert not rules.workflow.dag.forcefiles
     stores.finish(store, teacher, weight=2.0)
     rules = functions(stored, monkeypatch)  # as the next call of Snakemake reads them
     assert [rules.training_input(of(run)) for run in runs.values()] == [[]] * 5
-    assert rules.run_input(of(student)) == [*old(*taught), CODE] and rules.run_input(of(teacher)) == [CODE]
+    assert rules.run_input(of(student)) == [*old(*taught), *CODE] and rules.run_input(of(teacher)) == CODE
     assert rules.workflow.dag.forcefiles == set(own)
     record = store.run(student) / "record.json"
     record.write_text(record.read_text().replace(read_json(record)["weights"]["last"], "7" * 64))
     rules = functions(stored, monkeypatch)
-    assert rules.run_input(of(student)) == [*old(IMAGES, *taught), CODE]
+    assert rules.run_input(of(student)) == [*old(IMAGES, *taught), *CODE]
     assert rules.workflow.dag.forcefiles == set(own)
     (store.run(student) / "model.last.pt").unlink()  # they cannot be made again
     rules = functions(stored, monkeypatch)
-    assert rules.run_input(of(student)) == [CODE] and not rules.workflow.dag.forcefiles
+    assert rules.run_input(of(student)) == CODE and not rules.workflow.dag.forcefiles
 
 
 def test_metrics_follow_a_teacher_whose_predictions_are_renewed(stored, monkeypatch):
@@ -612,8 +614,8 @@ def test_metrics_follow_a_teacher_whose_predictions_are_renewed(stored, monkeypa
     record = store.run(teacher) / "record.json"
     record.write_text(record.read_text().replace(read_json(record)["weights"]["best"], "7" * 64))
     rules = functions(stored, monkeypatch)
-    assert rules.run_input(of(teacher)) == [*old(IMAGES), CODE]
-    assert rules.run_input(of(student)) == [*evaluations(store, teacher, "metrics.json"), CODE]
+    assert rules.run_input(of(teacher)) == [*old(IMAGES), *CODE]
+    assert rules.run_input(of(student)) == [*evaluations(store, teacher, "metrics.json"), *CODE]
     forced = {path for run in (teacher, student) for path in evaluations(store, run, "metrics.json")}
     assert rules.workflow.dag.forcefiles == forced
 
@@ -628,7 +630,7 @@ def test_stale_metrics_are_renewed_also_where_predictions_are_missing(stored, mo
     without(store, teacher, "predictions.npz")
     rules = functions(stored, monkeypatch)
     taught = evaluations(rules.STORE, teacher, "metrics.json")
-    assert rules.run_input(of(student)) == [*old(IMAGES, *taught), CODE]
+    assert rules.run_input(of(student)) == [*old(IMAGES, *taught), *CODE]
     assert rules.workflow.dag.forcefiles == set(evaluations(rules.STORE, student, "metrics.json"))
     without(store, teacher, "model.best.pt")
     rules = functions(stored, monkeypatch)

@@ -14,7 +14,7 @@ from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
 from distillbench.reporting.index import figure_names
 from distillbench.store import Store
-from distillbench.store.layout import METRICS, PREDICTIONS, RUN_FILES, finished, weights_file
+from distillbench.store.layout import RUN_FILES, finished, parts, weights_file
 from snakemake.io import _IOFile
 from snakemake.persistence import FileBackupMixin
 
@@ -49,6 +49,9 @@ try:
     workflow.config_settings.config_args = handed_on(workflow.config_settings.config_args)
     # Jobs parse this file again, perhaps after an edit of params/: only the main process writes.
     PLAN = plan_suite(SUITE, ONLY, write=workflow.is_main_process)
+    # Outputs cannot depend on a run, but the runs of a suite have one task, one dataset and one protocol.
+    ANY_RUN = next(iter(PLAN.runs.values()))
+    PARTS = parts(ANY_RUN)
     if workflow.is_main_process:
         require_whole_suite(sys.argv[1:])
         require_imports(PLAN.loggers(*STORE.untrained(PLAN.runs)))
@@ -86,6 +89,10 @@ wildcard_constraints:
     suite="(?!)" if ONLY else re.escape(SUITE),
 
 
+# What makes metrics of predictions: inputs of every run that has any.
+CODE = [str(PACKAGE / "tasks" / ANY_RUN["task"] / name) for name in ("metrics.py", "predictions.py")]
+
+
 def specified(run):
     """The specification of a run; of one that was planned before params/ was edited, as it was written down then."""
     return PLAN.runs.get(run) or STORE.specification(run)
@@ -97,7 +104,7 @@ def evaluations(run, part):
 
 
 def all_metrics():
-    return [path for run in PLAN.runs for path in evaluations(run, METRICS)]
+    return [path for run in PLAN.runs for path in evaluations(run, PARTS.metrics)]
 
 
 def reports():
@@ -204,10 +211,10 @@ def training_files(run):
 def teacher_files(specification, weights):
     """A teacher that is whole. weights: whether its weights are needed: if they did not come with it, it trains again."""
     run, checkpoint = specification.teacher_id, specification["teacher"]["checkpoint"]
-    files = evaluations(run, METRICS)
+    files = evaluations(run, PARTS.metrics)
     needed = [STORE.run(run) / name for name in ("spec.json", "record.json", weights_file(checkpoint))]
-    weights = weights or not PREDICTIONS.here(STORE.run(run))  # to predict with
-    if weights and METRICS.here(STORE.run(run)) and not all(path.exists() for path in needed):
+    weights = weights or not PARTS.predictions.here(STORE.run(run))  # to predict with
+    if weights and PARTS.metrics.here(STORE.run(run)) and not all(path.exists() for path in needed):
         files += needed
     return files
 
@@ -230,20 +237,19 @@ def run_input(wildcards):
     teacher, parts, directory = specification.teacher_id, missing(run), STORE.run(run)
     follows = bool(teacher) and (again(teacher) or renewed(teacher))
     images = f"results/data/{specification['dataset']['name']}.npz"
-    code = str(PACKAGE / "evaluation/metrics.py")
     if again(run):
         taught = teacher_files(specification, True) if teacher else []
-        return [images, *(str(file) for file in (*(directory / name for name in RUN_FILES), *taught)), code]
-    if METRICS.here(directory) and (parts or follows):
-        workflow.dag.forcefiles.update(evaluations(run, METRICS))
-    files, predicted = [], all(PREDICTIONS.here(STORE.run(each)) for each in (run, teacher or run))
+        return [images, *(str(file) for file in (*(directory / name for name in RUN_FILES), *taught)), *CODE]
+    if PARTS.metrics.here(directory) and (parts or follows):
+        workflow.dag.forcefiles.update(evaluations(run, PARTS.metrics))
+    files, predicted = [], all(PARTS.predictions.here(STORE.run(each)) for each in (run, teacher or run))
     if "training" in parts:
         files = training_files(run)
     elif parts or follows:
         files = [images] if "predictions" in parts or not predicted else []
         files += teacher_files(specification, False) if teacher else []
     files = [str(file) for file in files] if follows else made_before(files)
-    return [*files, code] if files or predicted else []
+    return [*files, *CODE] if files or predicted else []
 
 
 def urgency(wildcards):

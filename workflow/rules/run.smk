@@ -3,7 +3,7 @@ rule run:
     input:
         run_input,
     output:
-        update(evaluations("{run}", METRICS)),
+        update(evaluations("{run}", PARTS.metrics)),
     log:
         "results/logs/run/{run}.log",
     priority: urgency

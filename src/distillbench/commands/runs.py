@@ -85,11 +85,10 @@ def ls():
 
     store = LookingStore()
     for found in store.ids():
-        entries = {entry["metric"]: entry["value"] for entry in store.metrics(found, "last") or ()}
-        state, detail = store.state(found)
-        facts = [f"{entries['top1']:.2f}"] if "top1" in entries else [state]
+        value, (state, detail) = store.headline(found, "last"), store.state(found)
+        facts = [state] if value is None else [f"{value:.2f}"]
         if state in ("damaged", "in part", "stale"):
-            facts = [*(facts if "top1" in entries else ()), f"{state}: {detail}"]
+            facts = [*(facts if value is not None else ()), f"{state}: {detail}"]
         if older := store.older(found):
             facts.append(f"(older code: {older})")
         print("  ".join([found, *facts]))

@@ -21,9 +21,9 @@ def export(suite, only, predictions, out):
 
     With their evaluations and a manifest of digests.
     """
-    from distillbench.archive import export_suite
     from distillbench.planning import plan_suite
     from distillbench.store import Store
+    from distillbench.store.archive import export_suite
 
     part = plan_suite(suite, only, write=False)
     runs, notes = export_suite(part, Store(), out, weights=not predictions)
@@ -40,9 +40,9 @@ def import_(file):
     All of it is verified first; nothing that is here is changed. Exit code 1 where a run is here with other weights or
     predictions: it stays as it is.
     """
-    from distillbench.archive import import_archive, teacher_warnings
     from distillbench.files import sha256_of
     from distillbench.store import Store
+    from distillbench.store.importing import import_archive, teacher_warnings
 
     store = Store()
     manifest, outcomes = import_archive(file, store)
@@ -67,8 +67,8 @@ def gc(delete, yes):
 
     Pins are the lines of params/pins.txt.
     """
-    from distillbench.gc import find_unused
     from distillbench.store import Store
+    from distillbench.store.gc import find_unused
 
     store = Store()
     found = find_unused(store)
@@ -101,7 +101,7 @@ def record():
 
     Those that it names already stay.
     """
-    from distillbench.recording import record_runs
+    from distillbench.store.recording import record_runs
 
     if notice := record_runs():
         print(f"note: {notice}", file=sys.stderr)

@@ -1,9 +1,8 @@
 """What learns in a run: student, frozen teacher, method and trainer, and the step that joins them."""
 
-from importlib import import_module
-
 import torch
 
+from distillbench import tasks
 from distillbench.config import components
 from distillbench.engine.feed import DTYPES
 from distillbench.engine.networks import LiveTeacher, Student
@@ -37,7 +36,7 @@ class Learner:
         self.deployed, self.name = self.method.deployed(self.student), specification["method"]["name"]
         features = self.method.teacher == "network"
         self.callables = Student(self.student), teacher and LiveTeacher(teacher, features)
-        self.task = import_module(f"distillbench.tasks.{specification['task']}.training")
+        self.task = tasks.part(specification["task"], "training")
         self.trainer = build_trainer(specification, [*self.student.parameters(), *self.method.parameters()], feed.group)
         self.schedule = {name: torch.zeros((), dtype=dtype, device=feed.device) for name in self.method.schedule(1)}
         self.sums, self.observed = Sums(feed.device), {}  # observed: shapes of what the method has observed

@@ -1,9 +1,9 @@
 """The training loop: epochs of steps, each with a line of history.csv."""
 
+from distillbench import tasks
 from distillbench.engine.sums import averages
 from distillbench.errors import RunFailed
-from distillbench.evaluation import HEADLINE
-from distillbench.store.layout import SPLIT
+from distillbench.store.layout import evaluations
 
 
 def train_epochs(specification, learner, evaluated, progress, flight, watch, report, log):
@@ -12,6 +12,7 @@ def train_epochs(specification, learner, evaluated, progress, flight, watch, rep
     evaluated: `feed.Split`, whose accuracy each epoch ends with; report, log: as of `run.train`.
     """
     schedule, size, num_images = specification["schedule"], specification["batch"]["size"], len(learner.feed)
+    split, headline = evaluations(specification)["best"].split, tasks.task(specification["task"]).headline
     while progress.epoch <= schedule["EPOCHS"]:
         learner.begin(progress.epoch, learning_rate(schedule, progress.epoch), progress.position)
         while progress.position < num_images:  # the last and smaller batch included
@@ -19,11 +20,12 @@ def train_epochs(specification, learner, evaluated, progress, flight, watch, rep
             learner.step(count)
             progress.position += count
             flight.save_sometimes(learner, progress, watch.seconds())
-        row = epoch_row(specification, learner, progress.epoch, learner.evaluate(evaluated))
-        progress.end_epoch(row, learner.deployed, SPLIT, HEADLINE)
+        row = epoch_row(schedule, progress.epoch, learner, {split: learner.evaluate(evaluated)})
+        progress.end_epoch(row, learner.deployed, split, headline)
         flight.save_sometimes(learner, progress, watch.seconds())
         flight.report(progress)
-        report(epoch_line(row, schedule["EPOCHS"], watch))
+        accuracies = (f"{name} {row[f'{name}_{headline}']:.2f}" for name in ("train", split))
+        report("  ".join([epoch_line(row, schedule["EPOCHS"]), *accuracies, f"{watch.seconds():.0f} s"]))
         if log:
             log(row)
 
@@ -33,22 +35,21 @@ def learning_rate(schedule, epoch):
     return schedule["LR"] * schedule["LR_DECAY_RATE"] ** sum(epoch > stage for stage in schedule["LR_DECAY_STAGES"])
 
 
-def epoch_row(specification, learner, epoch, evaluated):
-    """The epoch's line of history.csv. Raises RunFailed unless every number in it is finite."""
+def epoch_row(schedule, epoch, learner, evaluated):
+    """The epoch's line of history.csv; evaluated: {split: {name: number}}.
+
+    Raises RunFailed unless every number in it is finite.
+    """
     trained = averages(learner.task, learner.sums.state_dict())
-    row = {"epoch": epoch, "lr": learning_rate(specification["schedule"], epoch)}
+    row = {"epoch": epoch, "lr": learning_rate(schedule, epoch)}
     row["train_loss"] = sum(value for name, value in trained.items() if name.startswith("loss_"))
-    row |= {f"train_{name}": value for name, value in trained.items()}
-    row |= {f"{SPLIT}_{name}": value for name, value in evaluated.items()}
+    for split, values in {"train": trained, **evaluated}.items():
+        row |= {f"{split}_{name}": value for name, value in values.items()}
     for name, value in row.items():
         if not abs(value) < float("inf"):
             raise RunFailed(f"{name} is {value} in epoch {epoch}")
     return row
 
 
-def epoch_line(row, num_epochs, watch):
-    accuracy = "  ".join(f"{split} {row[f'{split}_{HEADLINE}']:.2f}" for split in ("train", SPLIT))
-    return (
-        f"epoch {row['epoch']}/{num_epochs}  lr {row['lr']:.4g}  loss {row['train_loss']:.4f}"
-        f"  {accuracy}  {watch.seconds():.0f} s"
-    )
+def epoch_line(row, num_epochs):
+    return f"epoch {row['epoch']}/{num_epochs}  lr {row['lr']:.4g}  loss {row['train_loss']:.4f}"

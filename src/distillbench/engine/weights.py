@@ -61,8 +61,10 @@ def load_run(directory, checkpoint):
         network.load_state_dict(content["model"])
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        student, dataset = specification["student"]["network"], specification["dataset"]["name"]
-        raise UserError(f"{path}: not the weights of {student} for {dataset} ({reason[:300]})") from None
+        what = f"{specification['student']['network']} for {specification['dataset']['name']}"
+        if not _knows_method(specification):
+            what += f", and the file of method {specification['method']['name']} is not here as it was"
+        raise UserError(f"{path}: not the weights of {what} ({reason[:300]})") from None
     if digest != read_record(directory / "record.json")["weights"].get(checkpoint):
         raise UserError(f"{path}: not the weights that record.json names; restore the file or remove the run")
     return specification, network, digest
@@ -85,6 +87,12 @@ def deployed_network(specification):
     teacher = specification["teacher"] and build_network(specification.teacher_network, name)
     context = Context(dataset["num_classes"], dataset["image_size"], (), specification["seed"], student, teacher)
     return build_method(specification, context).deployed(student)
+
+
+def _knows_method(specification):
+    method = specification["method"]
+    declared = components.methods().get(method["name"])
+    return declared is not None and declared.get("sha256") == method.get("source_sha256")
 
 
 def load_teacher(specification, runs):

@@ -1,11 +1,12 @@
 """Predictions of finished runs: the primary artefact, from which every metric is computed."""
 
-import hashlib
 import io
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from distillbench import tasks
 from distillbench.config.implemented import require_predictable
 from distillbench.engine.device import prepare_device
 from distillbench.engine.feed import Split
@@ -13,22 +14,16 @@ from distillbench.engine.run import require_images
 from distillbench.engine.weights import load_run
 from distillbench.errors import RunFailed
 from distillbench.files import write_atomically
-from distillbench.store.layout import evaluation_directory
-from distillbench.tasks.classification.training import target_rank
-
-FIRST = 5  # classes that are kept by rank
+from distillbench.store.layout import evaluations
 
 
 @torch.inference_mode()
 def predict(run, checkpoint, images, device="auto"):
-    """Write predictions.npz of a finished run, in the order of the test split.
-
-    Logits [N, C] are kept in fp16. What fp16 would decide otherwise is kept as computed in the run's precision: the
-    target's rank [N], the first five classes [N, 5], the largest logit, the target's and the log-sum-exp, [N] each.
+    """Write predictions.npz of a finished run, in the order of the evaluated split: what its task stores of them.
 
     run: the run's directory; checkpoint: "last" or "best"; images: `data.Images` of the run's dataset.
-    Raises UserError if this code does not predict what the run's specification stands for, RunFailed if a logit is
-    not finite in fp16.
+    Raises UserError if this code does not predict what the run's specification stands for, RunFailed if a prediction
+    cannot be stored.
     """
     specification, network, digest = load_run(run, checkpoint)
     require_predictable(specification)
@@ -36,36 +31,21 @@ def predict(run, checkpoint, images, device="auto"):
     device = prepare_device(specification, device)
     test = Split.put(*images.test, specification, device)
     network = network.to(device=device, dtype=test.mean.dtype, memory_format=torch.channels_last).eval()
-    logits = torch.cat([network(images)[0] for images, _ in test.batches()])
-    content = {**ranked(logits, test.labels), "logits": logits.to(torch.float16)}
-    if beyond := int((~content["logits"].isfinite()).any(dim=1).sum()):
-        largest = logits.abs().max().item()
+    outputs, labels = zip(*((network(images)[0], target) for images, target in test.batches()), strict=True)
+    try:
+        content = tasks.part(specification["task"], "stored").to_store(torch.cat(outputs), torch.cat(labels))
+    except RunFailed as reason:
         raise RunFailed(
-            f"{specification.id}: the logits of {beyond} of {len(logits)} test images are beyond fp16, the largest is"
-            f" {largest:.3g} ({checkpoint}); the training diverged: lower SOLVER.LR"
-        )
-    targets = images.test_labels.astype(np.int32)
+            f"{specification.id}: {reason} ({checkpoint}); the training diverged: lower SOLVER.LR"
+        ) from None
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
-        **{name: tensor.cpu().numpy() for name, tensor in content.items()},
-        targets=targets,
-        targets_sha256=hashlib.sha256(targets).hexdigest(),
+        **content,
         dataset_sha256=images.digest,
         run_sha256=specification.digest,
         weights_sha256=digest,
         precision=specification["precision"],
     )
-    write_atomically(evaluation_directory(run, checkpoint) / "predictions.npz", buffer.getvalue())
-
-
-def ranked(logits, target):
-    """What predictions keep beside the logits [N, C] in fp16, of the logits as computed and the labels [N]."""
-    first = logits.sort(dim=1, descending=True, stable=True)  # of equal logits the smaller class comes first
-    return {
-        "target_rank": target_rank(logits, target).to(torch.int32),
-        "first_classes": first.indices[:, :FIRST].to(torch.int32),
-        "first_logit": first.values[:, 0],
-        "target_logit": logits.gather(1, target[:, None]).squeeze(1),
-        "log_sum_exp": logits.logsumexp(dim=1),
-    }
+    folder = evaluations(specification)[checkpoint].folder
+    write_atomically(Path(run) / folder / "predictions.npz", buffer.getvalue())

@@ -1,14 +1,56 @@
 """Collect what a suite's runs left: metrics, and what each run took."""
 
+from typing import NamedTuple
+
 import pandas as pd
 
+from distillbench import tasks
 from distillbench.command_lines import workflow
 from distillbench.errors import UserError
-from distillbench.evaluation import TASK
-from distillbench.store.layout import CHECKPOINTS, SPLIT
+from distillbench.store.layout import CHECKPOINTS, evaluations
 
 METRICS = ["run", "task", "split", "checkpoint", "metric", "value"]
 COSTS = ["parameters", "multiply_adds", "seconds", "images_per_second"]  # of a run's record
+
+
+class Scope(NamedTuple):
+    """Whose metrics a suite's tables and figures show: those of one task, by its name, on one split."""
+
+    task: str
+    split: str
+
+    @property
+    def headline(self):
+        """The name of the metric that is compared."""
+        return tasks.task(self.task).headline
+
+    @property
+    def metrics(self):
+        """{name: `Metric`} of the task, in the order of their columns."""
+        return tasks.part(self.task, "metrics").METRICS
+
+    @property
+    def compared(self):
+        """The `Metric` that is compared."""
+        return self.metrics[self.headline]
+
+    @property
+    def curves(self):
+        """The columns of history.csv that learning curves show: the metric that is compared, and the cross entropy."""
+        return f"{self.split}_{self.headline}", f"{self.split}_loss_ce"
+
+    @property
+    def title(self):
+        """What is compared, at the beginning of a sentence."""
+        phrase = self.compared.phrase
+        return f"{phrase[0].upper()}{phrase[1:]}"
+
+
+def scope(index, store):
+    """The `Scope` of a suite's runs, which are of one task and evaluated alike; index: as in its index.csv."""
+    specification = store.specification(index["run"].iloc[0])
+    (split,) = {evaluation.split for evaluation in evaluations(specification).values()}
+    return Scope(specification["task"], split)
 
 
 def read_index(path):
@@ -41,22 +83,21 @@ def collect(index, store):
     return pd.DataFrame(metrics, columns=METRICS), pd.DataFrame(costs, columns=["run", *COSTS])
 
 
-def headline(metrics, task=TASK, split=SPLIT):
-    """What tables and figures show of collected metrics: a frame with a line a (run, checkpoint), a column a metric.
+def shown(metrics, scope):
+    """Collected metrics of a scope: a frame with a line a (run, checkpoint), a column a metric.
 
-    They are those of one task and split; those of another are shown by nobody who does not ask for them.
     Raises UserError where there are two values of one metric.
     """
-    shown = metrics[(metrics["task"] == task) & (metrics["split"] == split)].drop_duplicates()
-    for twice in shown[shown.duplicated(["run", "checkpoint", "metric"])].itertuples():
+    found = metrics[(metrics["task"] == scope.task) & (metrics["split"] == scope.split)].drop_duplicates()
+    for twice in found[found.duplicated(["run", "checkpoint", "metric"])].itertuples():
         what = f"{twice.metric} of the {twice.checkpoint} predictions"
         raise UserError(f"{twice.run}: two values of {what}; `distillbench evaluate {twice.run}` and collect again")
-    return shown.pivot(index=["run", "checkpoint"], columns="metric", values="value")
+    return found.pivot(index=["run", "checkpoint"], columns="metric", values="value")
 
 
-def require_complete(suite, index, metrics, remedy=""):
+def require_complete(suite, index, metrics, scope, remedy=""):
     """Raises UserError unless every run of an index has metrics; remedy: what else may be done."""
-    evaluated = set(headline(metrics).index)
+    evaluated = set(shown(metrics, scope).index)
     runs = list(dict.fromkeys(index["run"]))
     missing = [run for run in runs if any((run, checkpoint) not in evaluated for checkpoint in CHECKPOINTS)]
     if missing:
@@ -69,10 +110,10 @@ def files(folder):
     return folder / "metrics.csv", folder / "costs.csv"
 
 
-def failures(index, store, metrics):
+def failures(index, store, metrics, scope):
     """{run: reason} of the runs of an index that failed and were not repaired since, or are too damaged to count."""
     states = {run: store.state(run) for run in dict.fromkeys(index["run"])}
-    counted = set(headline(metrics).index.get_level_values("run"))
+    counted = set(shown(metrics, scope).index.get_level_values("run"))
     return {
         run: detail
         for run, (state, detail) in states.items()

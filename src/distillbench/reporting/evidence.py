@@ -7,8 +7,7 @@ from typing import NamedTuple
 from distillbench.config import components
 from distillbench.config.specification import Specification
 from distillbench.errors import UserError
-from distillbench.evaluation import HEADLINE
-from distillbench.reporting.collect import headline
+from distillbench.reporting.collect import shown
 from distillbench.reporting.figures import CAPTIONS, FIGURES
 from distillbench.reporting.index import figures_of
 from distillbench.reporting.tables import ROLES
@@ -32,8 +31,8 @@ class Run(NamedTuple):
 
 def gather(results):
     """The runs of `results.Results`, each once: teachers, students alone, distilled students, by row and pair."""
-    index, accuracy = results.index, {}
-    for (run, checkpoint), value in headline(results.metrics).reindex(columns=[HEADLINE])[HEADLINE].items():
+    index, name, accuracy = results.index, results.scope.headline, {}
+    for (run, checkpoint), value in shown(results.metrics, results.scope).reindex(columns=[name])[name].items():
         accuracy.setdefault(run, {})[checkpoint] = value
     cells, places = {}, list(dict.fromkeys(zip(index["row"], index["pair"], strict=True)))
     for cell in sorted(index.itertuples(), key=lambda c: (ROLES.index(c.role), places.index((c.row, c.pair)))):
@@ -75,5 +74,7 @@ def figure_files(results, folder, runs, partial):
     """
     absent = FIGURES.keys() - figures_of([run.specification for run in runs], any(results.index["control"]))
     files = {n: Path(folder, "figures", f"partial-{n}" if partial else n) for n in CAPTIONS if n not in absent}
-    captions = {name: text.replace("{coverage}", results.table.coverage) for name, text in CAPTIONS.items()}
+    scope, coverage = results.scope, results.table.coverage
+    said = {"title": scope.title, "phrase": scope.compared.phrase, "split": scope.split, "coverage": coverage}
+    captions = {name: text.format(**said) for name, text in CAPTIONS.items()}
     return [(name, captions[name], file) for name, file in files.items() if file.with_suffix(".png").exists()]

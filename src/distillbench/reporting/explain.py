@@ -6,7 +6,7 @@ from distillbench.errors import UserError, one_of
 from distillbench.planning import plan_where_possible
 from distillbench.reporting.render.text import footnote, text
 from distillbench.reporting.results import read_results
-from distillbench.store.layout import PREDICTIONS
+from distillbench.store.layout import parts
 from distillbench.store.record import processor_text
 
 
@@ -80,7 +80,7 @@ def _run(cell, entry, store):
     device = "cuda" if record and not record["device"].endswith("CPU") else "cpu"  # as the run was made, or the demo is
     train = command("train", options=["--spec", spec, "--out", out, "--work", work, "--device", device])
     files = [("run", out), ("spec", spec), ("log", store.results / "logs/run" / f"{run}.log")]
-    files += [("predictions", out / name) for name in PREDICTIONS.files]
+    files += [("predictions", out / name) for name in parts(cell.specification).predictions.files]
     facts = [("teacher", f"{teacher} ({cell.specification['teacher']['checkpoint']})")] if teacher else []
     facts += [(what, f"{path}{'' if path.exists() else '  (not here)'}") for what, path in files]
     facts += [("train", train), *_provenance(record)]
@@ -139,7 +139,11 @@ def _control(suite, table, entry, cells):
         taught = len({cell.specification.teacher_id for cell in compared} - {None})
         teachers = f", {taught} teacher{'s' * (taught > 1)}" if taught else ""
         facts.append(("mean", f"{mean.mean:+.2f}{interval} of {mean.n} paired seeds{teachers}"))
-    return [*lines, "  top-1 after the last epoch:", *(f"  {line}" for line in _aligned(facts))]
+    return [
+        *lines,
+        f"  {table.scope.compared.heading} after the last epoch:",
+        *(f"  {line}" for line in _aligned(facts)),
+    ]
 
 
 def _differences(control, specification):

@@ -85,7 +85,7 @@ def render_page(results, folder, partial=False):
         provenance=provenance(runs),
         commands=commands(table.suite, runs),
         count=len(runs),
-        runs=html.render(runs_sheet(table.suite, runs)),
+        runs=html.render(runs_sheet(table.suite, runs, table.scope)),
         references=sorted(found.items(), key=lambda item: item[0].startswith("dataset")),
         params=params.read_text(encoding="utf-8", errors="replace") if params.exists() else "",
     )

@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 from distillbench.errors import UserError
-from distillbench.evaluation import HEADLINE
 from distillbench.files import write_atomically
 from distillbench.reporting.evidence import NO_REFERENCE, citation_key, figure_files, gather, references
 from distillbench.reporting.render import latex
@@ -21,11 +20,6 @@ UNITS = (
     *("Thirteen", "Fourteen", "Fifteen", "Sixteen", "Seventeen", "Eighteen", "Nineteen"),
 )
 TENS = ("Twenty", "Thirty", "Forty", "Fifty", "Sixty", "Seventy", "Eighty", "Ninety")
-MAIN = {  # column of the main table: (name in a macro, what it is)
-    "last": ("TopOne", "top-1 after the last epoch"),
-    "best": ("BestTopOne", "top-1 of the best epoch (optimistic)"),
-    "difference": ("Difference", "difference"),
-}
 END = "end of the 95 % interval"
 
 
@@ -74,11 +68,22 @@ def macros(table, main, details):
     Where two numbers would have one name (rows A+B and AB), both names end in letters made from row and pair:
     a new row can then rename a macro, which LaTeX reports, and never give it another row's number.
     """
+    compared = table.scope.compared.heading
+    named = {  # column of the main table: (name in a macro, what it is)
+        "last": (words(compared), f"{compared} after the last epoch"),
+        "best": (f"Best{words(compared)}", f"{compared} of the best epoch (optimistic)"),
+        "difference": ("Difference", "difference"),
+    }
+
+    def is_new(column):
+        """Whether people are shown a column, and the main table has not shown it before."""
+        return column.shown and column.key != table.scope.headline
+
     found = [("Runs", "", str(table.runs), "runs planned"), ("RunsFinished", "", str(table.finished), "runs finished")]
     for record in (*main.records(), *details.records()):
         row, pair = (record[key][1].value.text for key in ("row", "pair"))
         for column, cell in record.values():
-            for name, text, what in _numbers(column, cell.value) if cell and _is_new(column) else ():
+            for name, text, what in _numbers(column, cell.value, named) if cell and is_new(column) else ():
                 found.append((words(row) + words(pair) + name, f"{row}, {pair}", text, f"{row}, {pair}: {what}"))
     counts = Counter(name for name, *_ in found)
     return {
@@ -87,17 +92,15 @@ def macros(table, main, details):
     }
 
 
-def _is_new(column):
-    """Whether people are shown a column, and the main table has not shown it before."""
-    return column.shown and column.key != HEADLINE
+def _numbers(column, value, named):
+    """[(end of the macro's name, text, what it is)] of a cell; none of texts and of what is counted elsewhere.
 
-
-def _numbers(column, value):
-    """[(end of the macro's name, text, what it is)] of a cell; none of texts and of what is counted elsewhere."""
-    name, what = MAIN.get(column.key) or (words(column.key), title(column))
+    named: {column's key: (name in a macro, what it is)} where they do not follow from the column.
+    """
+    name, what = named.get(column.key) or (words(column.key), title(column))
     match value:
         case Outcome(finished, _, _, spread):
-            return [*_numbers(column, spread), (f"{name}N", str(finished), "finished runs")]
+            return [*_numbers(column, spread, named), (f"{name}N", str(finished), "finished runs")]
         case Spread(mean, sd):
             numbers = ("", mean, "mean"), ("Sd", sd, "standard deviation")
             return [(name + end, _number(number, column.form), f"{what}, {of}") for end, number, of in numbers]

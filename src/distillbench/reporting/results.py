@@ -10,7 +10,6 @@ import pandas as pd
 from distillbench.command_lines import workflow
 from distillbench.config.suite import require_suite
 from distillbench.errors import UserError
-from distillbench.evaluation import HEADLINE
 from distillbench.planning import plan_suite
 from distillbench.reporting import collect
 from distillbench.reporting.index import index_path, index_text
@@ -18,12 +17,11 @@ from distillbench.reporting.sheets.details import details_sheet
 from distillbench.reporting.sheets.main import main_sheet, summary_sheet
 from distillbench.reporting.tables import build_table
 from distillbench.store import LookingStore, Store
-from distillbench.store.layout import SPLIT
 
 
 @dataclass(frozen=True)
 class Results:
-    """index, metrics, costs: frames as in results/suites/SUITE; failures: {run: reason}."""
+    """index, metrics, costs: frames as in results/suites/SUITE; failures: {run: reason}; scope: of what is shown."""
 
     suite: str
     store: Store
@@ -31,10 +29,11 @@ class Results:
     metrics: pd.DataFrame
     costs: pd.DataFrame
     failures: dict
+    scope: collect.Scope
 
     @cached_property
     def table(self):
-        return build_table(self.suite, self.index, self.metrics, self.failures)
+        return build_table(self.suite, self.index, self.metrics, self.scope, self.failures)
 
     @cached_property
     def main(self):
@@ -52,7 +51,7 @@ class Results:
     def histories(self):
         """{run: history.csv as a frame by epoch} of the runs whose history is here."""
         paths = {run: self.store.run(run) / "history.csv" for run in dict.fromkeys(self.index["run"])}
-        columns = ("epoch", "lr", f"{SPLIT}_{HEADLINE}", f"{SPLIT}_loss_ce")
+        columns = ("epoch", "lr", *self.scope.curves)
         found = {
             run: self.store.attempt(run, functools.partial(collect.read_csv, path, columns))
             for run, path in paths.items()
@@ -74,8 +73,9 @@ def read_results(suite, partial=False, root="."):
     if partial:
         planned = plan_suite(suite, root=root, write=False)
         store, index = LookingStore(root, planned.runs), collect.read_index(io.StringIO(index_text(planned)))
-        metrics, costs = collect.collect(index, store)
-        return Results(suite, store, index, metrics, costs, collect.failures(index, store, metrics))
+        scope, (metrics, costs) = collect.scope(index, store), collect.collect(index, store)
+        failures = collect.failures(index, store, metrics, scope)
+        return Results(suite, store, index, metrics, costs, failures, scope)
     require_suite(suite, root)
     store, path = Store(root), index_path(suite, root)
     for file in (path, *collect.files(path.parent)):
@@ -84,5 +84,6 @@ def read_results(suite, partial=False, root="."):
             raise UserError(f"{file}: no such file; {remedy}")
     metrics, costs = map(collect.read_csv, collect.files(path.parent), (collect.METRICS, ["run", *collect.COSTS]))
     index = collect.read_index(path)
-    collect.require_complete(suite, index, metrics, ", --partial does without")
-    return Results(suite, store, index, metrics, costs, {})
+    scope = collect.scope(index, store)
+    collect.require_complete(suite, index, metrics, scope, ", --partial does without")
+    return Results(suite, store, index, metrics, costs, {}, scope)

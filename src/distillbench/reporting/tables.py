@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from distillbench.evaluation import HEADLINE
-from distillbench.reporting.collect import headline
+from distillbench.reporting.collect import Scope, shown
 from distillbench.reporting.statistics import Interval, paired_difference, pooled_difference
 
 ROLES = ("teacher", "student", "distilled")  # the order of the rows
@@ -38,6 +37,7 @@ class Table:
     runs: int
     finished: int
     coverage: str  # a sentence: which variation the deviations and intervals cover
+    scope: Scope
 
     @property
     def teachers(self):
@@ -60,10 +60,10 @@ def arrow(pair):
     return pair.replace("-", " → ")
 
 
-def build_table(suite, index, metrics, failures=None):
+def build_table(suite, index, metrics, scope, failures=None):
     """index, metrics: as in index.csv and metrics.csv; failures: {run: reason} of runs that failed."""
-    failures = failures or {}
-    values = headline(metrics).reindex(columns=[HEADLINE])[HEADLINE].dropna().to_dict()
+    failures, name = failures or {}, scope.headline
+    values = shown(metrics, scope).reindex(columns=[name])[name].dropna().to_dict()
     order = sorted(index.itertuples(), key=lambda cell: ROLES.index(cell.role))
     roles, pairs = {c.row: c.role for c in order}, list(dict.fromkeys(index["pair"]))
     rows = list(roles)
@@ -89,7 +89,7 @@ def build_table(suite, index, metrics, failures=None):
         if control and len(pairs) > 1:
             pooled[row] = pooled_difference([(entries[row, p].last, entries[control, p].last) for p in pairs])
     finished = sum((run, "last") in values for run in set(index["run"]))
-    return Table(suite, rows, pairs, roles, entries, pooled, index["run"].nunique(), finished, coverage(index))
+    return Table(suite, rows, pairs, roles, entries, pooled, index["run"].nunique(), finished, coverage(index), scope)
 
 
 def coverage(index):

@@ -78,7 +78,7 @@ def write_collected(suite, folder, tell):
     index = collect.read_index(index_path(suite))
     _warn(index, store, tell)
     frames = collect.collect(index, store)
-    collect.require_complete(suite, index, frames[0])
+    collect.require_complete(suite, index, frames[0], collect.scope(index, store))
     with output(folder, f"collect {suite}", index_path(suite).parent) as stage:
         for path, frame in zip(collect.files(stage), frames, strict=True):
             write_atomically(path, frame.to_csv(index=False, lineterminator="\n"))

@@ -64,11 +64,6 @@ class LookingStore(Store):
             return "damaged", self.problems[run_id][0]
         return found or ("in part", "has no spec.json; pull or restore it, or plan a suite that has the run")
 
-    def specified(self, run_id):
-        """Whether there is anything that says what the run is."""
-        known = run_id in self.known or self.planned(run_id).exists()
-        return known or (self.run(run_id) / "spec.json").exists()
-
     def older(self, run_id):
         return self._known(run_id, Store.older) or ""
 

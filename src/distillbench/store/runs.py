@@ -1,10 +1,9 @@
 """Runs on disk: where everything of a run lies, how it stands, and how people name it."""
 
-from collections import defaultdict
 from pathlib import Path
 
 from distillbench.config.implemented import older
-from distillbench.config.specification import Specification, read_specification, run_ids
+from distillbench.config.specification import run_ids
 from distillbench.errors import UserError
 from distillbench.files import read_json
 from distillbench.store.claim import claimed
@@ -13,15 +12,17 @@ from distillbench.store.layout import (
     CHECKPOINTS,
     FAILURE,
     FINISHED,
-    PARTS,
-    PREDICTIONS,
     PROGRESS,
     TRAINING,
-    evaluation_directory,
+    evaluations,
     finished,
+    parts,
     weights_file,
 )
+from distillbench.store.metrics import read_metrics
 from distillbench.store.record import read_record
+from distillbench.store.specifications import by_all_but_code, digest_without_code, read_once
+from distillbench.tasks import task
 
 
 class Store:
@@ -69,6 +70,11 @@ class Store:
             )
         raise UserError(f"{name}: no such run in {self.runs}; `distillbench ls` lists them")
 
+    def specified(self, run_id):
+        """Whether there is anything that says what a run is."""
+        known = run_id in self.known or self.planned(run_id).exists()
+        return known or (self.run(run_id) / "spec.json").exists()
+
     def specification(self, run_id):
         """Of a run that is there, or planned. The text is checked against the digest in its own name."""
         path = self.run(run_id) / "spec.json"
@@ -76,7 +82,7 @@ class Store:
             return self.known[run_id]
         if not path.exists() and not self.planned(run_id).exists():
             raise UserError(f"{path}: no such file; pull or restore it, or plan a suite that has the run")
-        specification = read_specification(path if path.exists() else self.planned(run_id))
+        specification = read_once(path if path.exists() else self.planned(run_id))
         if specification.id != run_id:
             raise UserError(f"{path}: holds the specification of {specification.id}; restore or remove it")
         return specification
@@ -86,38 +92,35 @@ class Store:
         path = self.run(run_id) / "record.json"
         return read_record(path) if path.exists() else None
 
+    def evaluation(self, run_id, checkpoint):
+        """The directory of a run's evaluation."""
+        return self.run(run_id) / evaluations(self.specification(run_id))[checkpoint].folder
+
     def metrics(self, run_id, checkpoint):
         """The entries of a run's metrics.json, or None where it is not evaluated."""
         content = self._metrics_file(run_id, checkpoint)
         return content and content["metrics"]
 
-    def _metrics_file(self, run_id, checkpoint):
-        path = evaluation_directory(self.run(run_id), checkpoint) / "metrics.json"
-        if not path.exists():
+    def headline(self, run_id, checkpoint):
+        """The value of the metric by which runs of its task are compared, or None where it is not evaluated."""
+        if not (entries := self.metrics(run_id, checkpoint)):
             return None
-        try:
-            content = read_json(path)
-            mine, entries = content["run_sha256"].startswith(run_id.rpartition("-")[2]), content["metrics"]
-            texts = [entry[key] for entry in entries for key in ("split", "checkpoint", "metric")]
-            numbers = [entry["value"] for entry in entries]
-            named = [content.get(key, {}) for key in ("predictions", "teacher_predictions")]
-            if not (
-                all(isinstance(text, str) for text in texts)
-                and all(type(number) in (int, float) and abs(number) < float("inf") for number in numbers)
-                and all(isinstance(entry, dict) for entry in named)
-            ):
-                raise TypeError
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise UserError(f"{path}: not metrics of a run; remove the file and evaluate again") from None
-        if not mine:
-            raise UserError(f"{path}: metrics of another run; remove the file and evaluate again")
-        return content
+        specification = self.specification(run_id)
+        wanted = task(specification["task"]).headline, evaluations(specification)[checkpoint].split
+        return next((entry["value"] for entry in entries if (entry["metric"], entry["split"]) == wanted), None)
+
+    def _metrics_file(self, run_id, checkpoint):
+        if not self.specified(run_id) or not (path := self.evaluation(run_id, checkpoint) / "metrics.json").exists():
+            return None
+        return read_metrics(path, run_id.rpartition("-")[2])
 
     def predicted(self, run_id, checkpoint):
         """What tells predictions.npz from others: "weights_sha256" and "ranked_in" as it names them, None for what it
         does not name, and the "fingerprint" of all that is in it; {} where there are no predictions.
         """
-        path = evaluation_directory(self.run(run_id), checkpoint) / "predictions.npz"
+        if not self.specified(run_id):
+            return {}
+        path = self.evaluation(run_id, checkpoint) / "predictions.npz"
         try:
             return identity(path)
         except FileNotFoundError:
@@ -165,7 +168,7 @@ class Store:
             return (
                 "running" if self.running(run_id) else "stopped"
             ), "trained; its files are on their way to their place"
-        evaluated = all((evaluation_directory(directory, c) / "metrics.json").exists() for c in CHECKPOINTS)
+        evaluated = parts(self.specification(run_id)).metrics.here(directory)
         if evaluated and not (reasons := self.stale(run_id)):
             return "done", ""
         if evaluated:
@@ -218,20 +221,11 @@ class Store:
 
     def with_other_code(self, run_id):
         """The id of a run that differs in nothing but versions and sources of its components, or None."""
-        alike = self._by_all_but_code(self.run(run_id).parent)[_digest_without_code(self.specification(run_id))]
-        return next((other for other in alike if other != run_id), None)
-
-    def _by_all_but_code(self, folder):
-        """{digest of all but versions and sources: [ids]} of the runs in a folder, read once."""
+        folder = self.run(run_id).parent
         if folder not in self._alike:
-            self._alike[folder] = defaultdict(list)
-            for path in sorted(folder.glob("*/spec.json")):
-                try:
-                    specification = read_specification(path)
-                except UserError:  # what looks at that run says so
-                    continue
-                self._alike[folder][_digest_without_code(specification)].append(specification.id)
-        return self._alike[folder]
+            self._alike[folder] = by_all_but_code(folder)
+        alike = self._alike[folder].get(digest_without_code(self.specification(run_id)), ())
+        return next((other for other in alike if other != run_id), None)
 
     def untrained(self, runs):
         """Those of some runs that the workflow would train: what is missing of them is made from weights alone."""
@@ -245,12 +239,16 @@ class Store:
         """The same, with those that are stale, unless the run or its teacher would have to be trained for that."""
         stale = frozenset(name for name, _ in self.stale(run_id))
         names, teacher = self._to_make(run_id, stale), self.specification(run_id).teacher_id
-        compared = not teacher or PREDICTIONS.here(self.run(teacher)) or finished(self.run(teacher))
+        compared = not teacher or self.has(teacher, "predictions") or finished(self.run(teacher))
         return names if "training" not in names and compared else self.absent(run_id)
+
+    def has(self, run_id, part):
+        """Whether all files of a part, by its name, of a run are here."""
+        return self.specified(run_id) and getattr(parts(self.specification(run_id)), part).here(self.run(run_id))
 
     def _to_make(self, run_id, stale):
         names = []
-        for part in reversed(PARTS):  # each is made from the one before it
+        for part in reversed(parts(self.specification(run_id))):  # each is made from the one before it
             if part.name not in stale and part.here(self.run(run_id)):
                 break
             names.insert(0, part.name)
@@ -287,13 +285,3 @@ class Store:
 def _differ(stated, here):
     """Whether what a file says it was made from is not what is here; what is not known here is not judged."""
     return any(value and stated.get(name) != value for name, value in here.items())
-
-
-def _digest_without_code(specification):
-    return Specification(_without_code(specification.data)).digest
-
-
-def _without_code(value):
-    if not isinstance(value, dict):
-        return value
-    return {key: _without_code(entry) for key, entry in value.items() if key not in ("version", "source_sha256")}

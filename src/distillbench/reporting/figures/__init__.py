@@ -23,4 +23,4 @@ MODULES = {  # by the figure's file; the report page and the paper folder show t
     "gradients": gradients,
 }
 FIGURES = {name: styled(module.draw) for name, module in MODULES.items()}
-CAPTIONS = {name: module.CAPTION for name, module in MODULES.items()}  # {coverage}: the table's
+CAPTIONS = {name: module.CAPTION for name, module in MODULES.items()}  # for `evidence.figure_files` to fill in

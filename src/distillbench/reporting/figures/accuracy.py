@@ -5,21 +5,21 @@ from distillbench.reporting.statistics import t_interval
 from distillbench.reporting.tables import arrow
 
 CAPTION = (
-    "Top-1 accuracy on the test split after the last epoch, by method, a panel a teacher-student pair. Dots are"
+    "{title} on the {split} split after the last epoch, by method, a panel a teacher-student pair. Dots are"
     " runs, one a seed; diamonds their mean with its 95 % t-interval; the dashed line is the mean of the teachers."
     " {coverage}"
 )
 
 
 def draw(results):
-    """A panel a pair: each run's last-epoch top-1, the mean with its 95 % t-interval, the teacher as a line."""
+    """A panel a pair: each run's last epoch, the mean with its 95 % t-interval, the teacher as a line."""
     table = results.table
     rows = table.students
     width = max(2.6, 0.5 * len(rows) + 0.9)
     figure, axes = panels(1, len(table.pairs), width, 3.0, sharey=True)
     for axis, pair in zip(axes[0], table.pairs, strict=True):
         _panel(axis, table, rows, pair)
-    axes[0][0].set_ylabel("top-1 accuracy after the last epoch (%)")
+    axes[0][0].set_ylabel(f"{table.scope.compared.phrase} after the last epoch (%)")
     entitle(figure, table, "runs, mean and 95 % t-interval")
     return figure
 

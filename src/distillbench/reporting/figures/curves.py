@@ -2,14 +2,12 @@
 
 import pandas as pd
 
-from distillbench.evaluation import HEADLINE
 from distillbench.reporting.figures.histories import frames, histories_here
 from distillbench.reporting.figures.style import entitle, legend, log_scale, look, panels
 from distillbench.reporting.tables import arrow
-from distillbench.store.layout import SPLIT
 
 CAPTION = (
-    "Learning curves: error (100 - top-1 accuracy) and cross entropy on the test split after each epoch, mean over"
+    "Learning curves: error (100 - {phrase}) and cross entropy on the {split} split after each epoch, mean over"
     " runs, one a seed; bands reach from the lowest to the highest run. Dotted verticals are decays of the learning"
     " rate."
 )
@@ -18,15 +16,15 @@ CAPTION = (
 def draw(results):
     """A column a pair: test error above, test cross entropy below, both logarithmic; a line a row."""
     table = results.table
-    rows = table.students
+    rows, (compared, entropy) = table.students, results.scope.curves
     figure, axes = panels(2, len(table.pairs), 3.4, 2.2, sharex=True, sharey="row")
     for column, pair in enumerate(table.pairs):
         for number, row in enumerate(rows):
             found = frames(results, row, pair)
             if not found:
                 continue
-            errors = [100 - frame[f"{SPLIT}_{HEADLINE}"] for frame in found]
-            losses = [frame[f"{SPLIT}_loss_ce"] for frame in found]
+            errors = [100 - frame[compared] for frame in found]
+            losses = [frame[entropy] for frame in found]
             for axis, curves in zip(axes[:, column], (errors, losses), strict=True):
                 values = pd.concat(curves, axis=1)
                 shown = look(number)
@@ -38,8 +36,8 @@ def draw(results):
                 _decays(axis, found[0]["lr"])
         axes[0, column].set_title(arrow(pair), fontsize="medium")
         axes[1, column].set_xlabel("epoch")
-    axes[0, 0].set_ylabel("test error (%)")
-    axes[1, 0].set_ylabel("test cross entropy (nats)")
+    axes[0, 0].set_ylabel(f"{results.scope.split} error (%)")
+    axes[1, 0].set_ylabel(f"{results.scope.split} cross entropy (nats)")
     for axis in axes[:, 0]:
         log_scale(axis)
     legend(figure, rows, [look(number) for number in range(len(rows))])

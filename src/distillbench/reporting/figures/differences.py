@@ -4,7 +4,7 @@ from distillbench.reporting.figures.style import COLOURS, MARKERS, entitle, lege
 from distillbench.reporting.tables import arrow
 
 CAPTION = (
-    "Difference in top-1 accuracy after the last epoch between each row and its control, in percentage points,"
+    "Difference in {phrase} after the last epoch between each row and its control, in percentage points,"
     " paired by seed, with 95 % t-intervals; black diamonds: over all pairs, averaged within a seed first. An"
     " interval that contains zero shows no difference. Intervals are not corrected for the number of rows."
     " {coverage}"
@@ -31,7 +31,7 @@ def draw(results):
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.grid(axis="x")
     axis.grid(visible=False, axis="y")
-    axis.set_xlabel("difference in top-1 accuracy (percentage points)")
+    axis.set_xlabel(f"difference in {table.scope.compared.phrase} (percentage points)")
     names = [*map(arrow, table.pairs), *(["all pairs"] if table.pooled else [])]
     legend(figure, names, [{"linestyle": "none", **look} for look in looks], columns=4)
     entitle(figure, table, "difference to the control, 95 % t-intervals")

@@ -1,11 +1,11 @@
 """The histories of a cell's runs: of all figures that come from them."""
 
-from distillbench.reporting.collect import headline
+from distillbench.reporting.collect import shown
 
 
 def histories_here(results):
     """For a title: how many runs' histories the figure is drawn from, where some are not here."""
-    evaluated = set(headline(results.metrics).index.get_level_values("run")) & set(results.index["run"])
+    evaluated = set(shown(results.metrics, results.scope).index.get_level_values("run")) & set(results.index["run"])
     here = evaluated & results.histories.keys()
     return "" if here == evaluated else f" (history.csv of {len(here)} of {len(evaluated)} runs)"
 

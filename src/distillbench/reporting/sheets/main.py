@@ -3,7 +3,6 @@
 import textwrap
 from dataclasses import replace
 
-from distillbench.evaluation import HEADLINE
 from distillbench.reporting.sheet import Cell, Column, Difference, Line, Number, Outcome, Sheet, Spread, Text
 from distillbench.reporting.statistics import Interval, mean, standard_deviation
 from distillbench.reporting.tables import POOLED
@@ -18,7 +17,7 @@ def main_sheet(table):
         columns += [Column("metric", group=POOLED, shown=False), _difference_column(POOLED)]
     lines = (_line(table, row) for row in table.rows)
     legend = (
-        "Top-1 accuracy in percent on the test split: mean ± standard deviation over runs (finished/attempted runs),"
+        f"{_numbers_of(table.scope)}: mean ± standard deviation over runs (finished/attempted runs),"
         " one a seed, after the last epoch; best: mean of each run's best test epoch, which is optimistic. Differences"
         " are those of the last epoch, paired by seed, with 95 % t-intervals; over all pairs they are averaged within a"
         f" seed first. {table.coverage}"
@@ -37,13 +36,17 @@ def summary_sheet(table):
     lines = (line._replace(cells=tuple(line.cells[i] for i in sorted(headings))) for line in main.lines)
     averaged = ", averaged over the pairs within a seed," if pooled else ""
     legend = (
-        "Top-1 accuracy in percent on the test split after the last epoch: mean ± standard deviation over runs"
+        f"{_numbers_of(table.scope)} after the last epoch: mean ± standard deviation over runs"
         f" (finished/attempted runs), one a seed. Differences are paired by seed{averaged} with 95 % t-intervals."
         f" {table.coverage}"
     )
     return replace(
         main, name="summary", columns=tuple(columns), lines=tuple(lines), legend=textwrap.fill(legend, WIDTH)
     )
+
+
+def _numbers_of(scope):
+    return f"{scope.title} in percent on the {scope.split} split"
 
 
 def _columns(pair):
@@ -63,7 +66,7 @@ def _difference_column(group):
 
 
 def _line(table, row):
-    cells, metric = [Cell(Text(row))], Cell(Text(HEADLINE))
+    cells, metric = [Cell(Text(row))], Cell(Text(table.scope.headline))
     for pair in table.pairs:
         cells += [metric, *_cells(table.entries[row, pair])]
     if len(table.pairs) > 1:

@@ -4,25 +4,25 @@ from math import nan
 
 from distillbench.reporting.sheet import Cell, Column, Count, Line, Number, Sheet, Text
 
-COLUMNS = (
-    Column("row", "row"),
-    Column("pair", "pair"),
-    Column("seed", "seed", align="right"),
-    Column("run", "run"),
-    Column("last", "top-1 last", align="right"),
-    Column("best", "top-1 best", align="right"),
-    Column("epochs", "epochs", align="right"),
-    Column("time", "time"),
-    Column("images_per_second", "images/s", align="right", form=".0f"),
-    Column("device", "device"),
-)
 LEGEND = "A run that stands in several cells is listed once. `distillbench show RUN` prints all that is known of it."
 
 
-def runs_sheet(suite, runs):
+def runs_sheet(suite, runs, scope):
     """The `sheet.Sheet` of the runs of `evidence.gather`."""
+    columns = (
+        Column("row", "row"),
+        Column("pair", "pair"),
+        Column("seed", "seed", align="right"),
+        Column("run", "run"),
+        Column("last", f"{scope.compared.heading} last", align="right"),
+        Column("best", f"{scope.compared.heading} best", align="right"),
+        Column("epochs", "epochs", align="right"),
+        Column("time", "time"),
+        Column("images_per_second", "images/s", align="right", form=".0f"),
+        Column("device", "device"),
+    )
     lines = (Line(tuple(map(Cell, _values(run))), run.role) for run in runs)
-    return Sheet("runs", suite, f"All {len(runs)} runs", COLUMNS, tuple(lines), LEGEND)
+    return Sheet("runs", suite, f"All {len(runs)} runs", columns, tuple(lines), LEGEND)
 
 
 def _values(run):

@@ -1,0 +1,37 @@
+"""What runs are trained and compared for: a folder a task. Asking which there are imports nothing heavy.
+
+A task's folder declares in its __init__.py, as literals: `name`; `version`; `headline`, the metric that tables and
+figures compare, a percentage; `protocol`, how weights are evaluated, whose digest ends the name of an evaluation. Its
+`predictions.py` reads and checks stored predictions, `stored.py` makes what is stored, `metrics.py` has the registry
+`METRICS` and `METRIC`s' functions of predictions.
+"""
+
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+from distillbench.errors import UserError, one_of
+
+
+class Lacking(UserError):
+    """What stored predictions do not hold, for a metric or whoever else asks for it."""
+
+    def __init__(self, what, remedy):
+        super().__init__(f"the predictions hold no {what}; {remedy}")
+
+
+@cache
+def names():
+    return tuple(sorted(path.parent.name for path in Path(__file__).parent.glob("*/__init__.py")))
+
+
+def task(name):
+    """The module that declares a task. Raises UserError for an unknown name."""
+    if name not in names():
+        raise UserError(one_of(name, names(), "task"))
+    return import_module(f"{__name__}.{name}")
+
+
+def part(name, module):
+    """A module of a task: "metrics", "predictions" or "stored"."""
+    return import_module(f"{task(name).__name__}.{module}")
