@@ -150,6 +150,10 @@ def test_a_missing_key_is_refused_unless_it_is_neutral(whole):
         for name in parents:
             node = node[name]
         del node[last]
+        if path in {declared["place"] for declared in components.transforms().values()}:
+            data, as_none = Specification(data), Specification({**data, path: None})
+            assert data.id == as_none.id  # the run without the transform, as written before there was any
+            continue
         try:
             same = Specification(data).id == Specification(whole).id
         except (KeyError, TypeError):

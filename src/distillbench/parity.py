@@ -394,7 +394,7 @@ def check_structure(description):
 
 def check_model(description, arrays):
     """Forward passes in evaluation and training mode, gradients, and the batch statistics after one forward."""
-    known_network(description["model_dict"], description["name"], 1)
+    known_network(description["model_dict"], description["name"])
     model = network(description["name"], description["fill"], description["model_dict"])
     images = filled_images(description["fill"]["input_shape"], description["fill"]["s"])
     for mode in ("eval", "train"):
@@ -427,7 +427,7 @@ def check_model(description, arrays):
     return len(arrays.compared)
 
 
-def known_network(model_dict, name, num_classes):
+def known_network(model_dict, name, num_classes=100):
     zoo = f"{model_dict}".removesuffix("_model_dict")
     fitting = (
         dataset for dataset, d in components.datasets().items() if (d["zoo"], d["num_classes"]) == (zoo, num_classes)
@@ -440,7 +440,7 @@ def known_network(model_dict, name, num_classes):
 
 def network(name, fill, model_dict="cifar_model_dict"):
     """The network in float64, its state filled by the rule of the reference vectors."""
-    model = known_network(model_dict, name, 100).double()
+    model = known_network(model_dict, name).double()
     state = model.state_dict()
     for i, (key, tensor) in enumerate(state.items()):
         r = noise(i, tensor.numel(), fill["s"]).reshape(tensor.shape)

@@ -368,8 +368,9 @@ def _without_effect(written, read, taken):
     for node in written.nodes:
         if any(key.startswith(f"{node}.") for key in written.values):
             continue
-        if node in switches and "DISTILLER.TYPE" not in written.values:  # not a row
-            yield f"{written.where}.{node}: transforms nothing here; {switches[node]}"
+        if node in switches:
+            if "DISTILLER.TYPE" not in written.values:  # not a row
+                yield f"{written.where}.{node}: transforms nothing here; {switches[node]}"
         elif not any(key.startswith(f"{node}.") for key in read):
             yield f"{written.where}.{node}: is empty and read by no run; remove it"
 
