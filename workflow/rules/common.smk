@@ -19,7 +19,6 @@ from snakemake.io import _IOFile
 from snakemake.persistence import FileBackupMixin
 
 name_user()  # Snakemake, DVC and what else jobs start ask for it
-STORE = Store()
 PACKAGE = Path("src/distillbench")
 REPORTING = [str(p) for p in sorted((PACKAGE / "reporting").rglob("*")) if p.is_file() and p.suffix != ".pyc"]
 
@@ -51,7 +50,7 @@ try:
     PLAN = plan_suite(SUITE, ONLY, write=workflow.is_main_process)
     # Outputs cannot depend on a run, but the runs of a suite have one task, one dataset and one protocol.
     ANY_RUN = next(iter(PLAN.runs.values()))
-    PARTS = parts(ANY_RUN)
+    PARTS, STORE = parts(ANY_RUN), Store(planned=PLAN.runs)
     if workflow.is_main_process:
         require_whole_suite(sys.argv[1:])
         require_imports(PLAN.loggers(*STORE.untrained(PLAN.logged)))

@@ -77,12 +77,10 @@ class Store:
 
     def specification(self, run_id):
         """Of a run that is there, or planned. The text is checked against the digest in its own name."""
-        path = self.run(run_id) / "spec.json"
-        if not path.exists() and run_id in self.known:
-            return self.known[run_id]
-        if not path.exists() and not self.planned(run_id).exists():
+        path = f"{self.runs}/{run_id}/spec.json"
+        specification = read_once(path) or self.known.get(run_id) or read_once(str(self.planned(run_id)))
+        if specification is None:
             raise UserError(f"{path}: no such file; pull or restore it, or plan a suite that has the run")
-        specification = read_once(path if path.exists() else self.planned(run_id))
         if specification.id != run_id:
             raise UserError(f"{path}: holds the specification of {specification.id}; restore or remove it")
         return specification
