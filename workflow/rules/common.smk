@@ -1,4 +1,5 @@
 # What the rules share: the suite, and functions from wildcards to files. No rules.
+import atexit
 import os
 import re
 import subprocess
@@ -52,6 +53,7 @@ try:
     ANY_RUN = next(iter(PLAN.runs.values()))
     PARTS, STORE = parts(ANY_RUN), Store(planned=PLAN.runs)
     if workflow.is_main_process:
+        atexit.register(STORE.settled.save)
         require_whole_suite(sys.argv[1:])
         require_imports(PLAN.loggers(*STORE.untrained(PLAN.logged)))
 except (UserError, OSError) as error:  # OSError: a full disk, a tree that cannot be written

@@ -21,6 +21,7 @@ from distillbench.store.layout import (
 )
 from distillbench.store.metrics import read_metrics
 from distillbench.store.record import read_record
+from distillbench.store.settled import Settled
 from distillbench.store.specifications import by_all_but_code, digest_without_code, read_once
 from distillbench.tasks import task
 
@@ -33,6 +34,7 @@ class Store:
         self.runs = self.results / "runs"
         self.known = dict(planned)
         self._alike = {}  # of `with_other_code`
+        self.settled = Settled(self.results / "settled.json")
 
     def run(self, run_id):
         return self.runs / run_id
@@ -235,6 +237,27 @@ class Store:
 
     def missing(self, run_id):
         """The same, with those that are stale, unless the run or its teacher would have to be trained for that."""
+        files = self._judged(run_id)
+        if files and self.settled.holds(run_id, files):
+            return ()
+        names = self._missing(run_id)
+        if files and not names:
+            self.settled.note(run_id, files)
+        return names
+
+    def _judged(self, run_id):
+        """The files that decide what is missing of a planned run; none for another, whose files say what it is."""
+        if not (specification := self.known.get(run_id)):
+            return []
+        files = [f"{self.runs}/{run_id}/{name}" for part in parts(specification) for name in part.files]
+        if not (teacher := specification.teacher_id):
+            return files
+        if teacher not in self.known:
+            return []
+        made_by = evaluations(self.known[teacher])[specification["teacher"]["checkpoint"]]
+        return [*files, f"{self.runs}/{teacher}/{made_by.folder}/predictions.npz"]
+
+    def _missing(self, run_id):
         stale = frozenset(name for name, _ in self.stale(run_id))
         names, teacher = self._to_make(run_id, stale), self.specification(run_id).teacher_id
         compared = not teacher or self.has(teacher, "predictions") or finished(self.run(teacher))
