@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from project import WITHOUT_POWER
@@ -13,6 +14,7 @@ from stores import SUITE, files, finish_all, new_project, runs
 from distillbench import data
 from distillbench.commands import main
 from distillbench.config import components
+from distillbench.config.implemented import require_trainable
 from distillbench.errors import UserError
 from distillbench.files import read_json, to_json
 from distillbench.store import Store
@@ -276,6 +278,23 @@ def test_a_damaged_plan_of_a_run_is_written_again(project):
         path.write_text(content)
         assert main(["plan", "small"]) == 0
         assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_a_suite_on_a_dataset_without_a_loader_is_planned_and_not_trained(tmp_path, monkeypatch, capsys, dataset):
+    new_project(tmp_path, SUITE.replace("digits", dataset))
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "small"]) == 0 and "5 to train" in capsys.readouterr().out
+    run = runs(tmp_path)["NONE/s0"]
+    specification = Store().specification(run)
+    require_trainable(specification)
+    assert specification["dataset"].keys() == {"name", "version", "md5", "protocol"}
+    assert specification["views"]["augmentation"] == {"kind": "crop_flip", "crop_padding": 4, "flip": True}
+    commands = (["data", dataset], ["train", "--spec", f"results/specs/{run}.json", "--out", f"results/runs/{run}"])
+    for command in commands:
+        assert main(command) == 2
+        one_line(capsys, f"{dataset}: this version cannot load it yet; datasets that it can: digits")
+    assert not Path(f"results/runs/{run}").exists() and not data.data_path(dataset).exists()
 
 
 def test_images_that_are_not_those_declared_are_neither_made_nor_read(tmp_path, monkeypatch, capsys):

@@ -12,8 +12,10 @@ from project import new_project, succeeded
 from distillbench.checks import method as contract
 from distillbench.commands import main
 from distillbench.config import components, method_files
+from distillbench.config.implemented import require_trainable
 from distillbench.config.suite import load_suite
 from distillbench.errors import UserError
+from distillbench.methods import method_class
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = (ROOT / "docs" / "own-method.md").read_text()
@@ -164,14 +166,17 @@ def test_a_run_that_was_planned_before_an_edit_is_not_trained_with_the_edited_fi
         ('name = "SoftKD"', 'name = "SOLVER"', "the name SOLVER is taken"),
         ('name = "SoftKD"', 'name = "Soft KD"', "letters, digits and _"),
         ('name = "SoftKD"', "title = 1", "declares no method"),
-        ('("teacher_logits",)', 'tuple(["teacher_logits"])', "needs must be a literal"),
-        ('needs = ("teacher_logits",)', 'needs: tuple = (*("teacher_logits",),)', "needs must be a literal"),
-        ("version = 1", 'version = 1\n    teacher = "logits"', "needs says what teacher says, too; remove it"),
-        ('needs = ("teacher_logits",)', 'teacher = "all"', "teacher must be none, logits or network"),
+        ('teacher = "logits"', 'teacher = str("logits")', "teacher must be a literal"),
+        ('teacher = "logits"', 'teacher: str = str("logits")', "teacher must be a literal"),
+        ('teacher = "logits"', 'teacher = "all"', "teacher must be none, logits or network"),
+        ('teacher = "logits"', 'needs = tuple(["teacher_logits"])', "needs must be a literal"),
+        ('teacher = "logits"', 'needs = "teacher_logits"', "needs must be one of"),
+        ('teacher = "logits"', 'needs = ("teacher",)', "needs must be one of"),
+        ("version = 1", 'version = 1\n    needs = ("teacher_logits",)', "needs says what teacher says, too; remove it"),
         ("version = 1", "version = 1\n    capturable = 0", "capturable must be True or False"),
         ("version = 1", 'version = 1\n    node = "SOLVER.MINE"', "the node SOLVER.MINE is taken"),
-        ('needs = ("teacher_logits",)', 'needs = "teacher_logits"', "needs must be one of"),
-        ('needs = ("teacher_logits",)', 'needs = ("teacher",)', "needs must be one of"),
+        ("version = 1", 'version = 1\n    node = "GKD"', "the node GKD is taken"),
+        ("version = 1", 'version = 1\n    node = "KD"', "methods/kd.py; write the same Key(...) in both"),
         ('temperature = "TEMPERATURE"', 'temperature = "T"', "temperature must be the name of one of its keys"),
         ("version = 1", "version = {1}", "version must be a positive integer"),
         ("version = 1", 'version = 1\n    views = "2"', "views must be a positive integer"),
@@ -196,6 +201,26 @@ def test_a_declaration_outside_a_class_is_one_line(own, capsys):
     (own / FILE).write_text('name = "SoftKD"\nversion = 1\n')
     assert main(["check", FILE]) == 2
     assert "declares no method" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spelling", ["teacher: str = 'logits'", "needs = ('teacher_logits',)"])
+def test_what_is_needed_of_the_teacher_is_read_in_both_spellings(own, spelling):
+    edited(own, 'teacher = "logits"', spelling)
+    method_files.use([FILE])
+    assert method_class("SoftKD").teacher == components.methods()["SoftKD"]["teacher"] == "logits"
+
+
+def test_a_method_reads_the_keys_of_another_with_those_of_its_own(own):
+    """A row of it is planned with the node's keys, and its specification, taken back to keys, is trained."""
+    key = 'Key(4.0, "softens both distributions", above=0, gkd=1.0)'
+    edited(own, 'Key(4.0, "softens both distributions", above=0)', key)
+    edited(own, "version = 1", 'version = 1\n    node = "KD"')
+    edited(own, '"WARMUP": Key(0, "epochs over which the distillation loss grows; 0: none", minimum=0),', "")
+    suite = SUITE.replace("{DISTILLER.TYPE: SoftKD,", "{DISTILLER.TYPE: SoftKD, KD: {TEMPERATURE: 3, CE_WEIGHT: 2},")
+    (own / "params/mine.yaml").write_text(suite)
+    (cell, *_) = (cell for cell in load_suite("mine").cells if cell.row == "SoftKD")
+    assert cell.specification["method"]["parameters"] == {"TEMPERATURE": 3.0, "CE_WEIGHT": 2.0}
+    require_trainable(cell.specification)
 
 
 def test_a_missing_file_is_one_line(own, capsys):
@@ -274,11 +299,11 @@ def test_check_reports_an_error_in_the_method_as_broken(own, capsys):
 
 
 def test_an_inherited_declaration_is_refused(own, capsys):
-    edited(own, '    needs = ("teacher_logits",)\n', "")
+    edited(own, '    teacher = "logits"\n', "")
     edited(
         own,
         "class SoftKD(LogitMethod):",
-        'class Base(LogitMethod):\n    needs = ("teacher_logits",)\n\n\nclass SoftKD(Base):',
+        'class Base(LogitMethod):\n    teacher = "logits"\n\n\nclass SoftKD(Base):',
     )
     assert main(["check", FILE]) == 2
     assert "inherits or computes its teacher" in capsys.readouterr().err

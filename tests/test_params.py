@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 
 from distillbench.commands import main
 from distillbench.config import components
+from distillbench.config.keys import Key
 from distillbench.config.schema import all_keys
 from distillbench.config.suite import load_suite
 from distillbench.config.yaml_file import read_yaml
@@ -851,6 +853,40 @@ def test_a_number_that_no_specification_holds_exactly_is_refused(refused, key, v
 @pytest.mark.parametrize("key, value", [("LR", 1e39), ("WEIGHT_DECAY", 1e300), ("THREADS", 3_000_000_000)])
 def test_a_number_that_cannot_be_computed_with_is_refused(refused, key, value):
     refused(changed(base={"SOLVER": {key: value}}), f"base.SOLVER.{key}", "out of range")
+
+
+@pytest.mark.parametrize(
+    "default, value, read, type_name",
+    [
+        ([64, 128], [256, "256", 8.0], [256, 256, 8], "list of integers"),
+        ([1.0, 2.0], [1, "5e-1"], [1.0, 0.5], "list of numbers"),
+        (["a"], ["b", "a"], ["b", "a"], "list of texts"),
+        ([64], [], [], "list of integers"),
+    ],
+)
+def test_a_list_has_entries_of_the_type_of_the_defaults(default, value, read, type_name):
+    key = Key(default, "", choices=("a", "b") if default == ["a"] else None)
+    found = key.check(value, "here")
+    assert found == read and list(map(type, found)) == list(map(type, read))
+    assert key.type_name == type_name
+
+
+@pytest.mark.parametrize(
+    "key, value, says",
+    [
+        (Key([64], "", minimum=1), [3, 0], "0 is out of range, must be >= 1"),
+        (Key([64], "", minimum=1), [3, 1.5], "[3, 1.5] is not valid here, expected list of integers, e.g. [64]"),
+        (Key([64], ""), 64, "64 is not valid here, expected list of integers"),
+        (Key([1.0], "", above=0), ["x"], "['x'] is not valid here, expected list of numbers"),
+        (Key([1.0], "", above=0), [1, True], "[1, True] is not valid here, expected list of numbers"),
+        (Key(["a"], ""), ["a", 1], "['a', 1] is not valid here, expected list of texts"),
+        (Key(["a"], "", choices=("a", "b")), ["a", "c"], "unknown value 'c'"),
+        (Key([1, 2], "", increasing=True), [2, 2], "[2, 2] must increase, e.g. [1, 2]"),
+    ],
+)
+def test_an_entry_of_another_type_or_out_of_range_is_refused(key, value, says):
+    with pytest.raises(UserError, match=re.escape(f"here: {says}")):
+        key.check(value, "here")
 
 
 def test_an_error_is_one_line_whatever_is_in_it():

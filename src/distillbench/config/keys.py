@@ -8,6 +8,7 @@ from distillbench.errors import UserError, one_of
 
 UNSET = "<unset>"
 LARGEST = {int: 2**53 - 1, float: 1e38}  # what JSON holds exactly, and single precision
+TYPES = {bool: "true or false", int: "integer", float: "number", str: "text"}
 DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
@@ -43,10 +44,10 @@ class Key:
     @property
     def type_name(self):
         if isinstance(self.default, (list, tuple)):
-            return f"list of {self._entry.type_name}s"
+            return f"list of {TYPES[type(self.default[0])]}s"
         if self.choices:
             return " | ".join(self.choices) + (" | number" if self.or_number else "")
-        return {bool: "true or false", int: "integer", float: "number", str: "text"}[type(self.default)]
+        return TYPES[type(self.default)]
 
     @property
     def _entry(self):

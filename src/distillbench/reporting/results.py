@@ -8,7 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from distillbench.command_lines import workflow
-from distillbench.config.suite import require_suite
+from distillbench.config.suite_file import require_suite
 from distillbench.errors import UserError
 from distillbench.planning import plan_suite
 from distillbench.reporting import collect

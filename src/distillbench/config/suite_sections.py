@@ -1,0 +1,279 @@
+"""The sections of a suite's file `params/NAME.yaml`, read strictly: nothing in it is unknown, or without a meaning."""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from distillbench.config import components, method_files
+from distillbench.config.resolve import Written, flatten, needs_teacher, read_keys
+from distillbench.config.schema import all_keys
+from distillbench.config.specification import is_seed
+from distillbench.config.suite_file import TEACHER, require_suite
+from distillbench.config.yaml_file import read_yaml
+from distillbench.errors import UserError, one_of
+
+SECTIONS = ("dataset", "seeds", "base", "teachers", "teacher_seed", "pairs", "method_files", "methods", "sweep")
+REQUIRED = ("dataset", "seeds", "pairs", "methods")
+MATCHED = 1000  # a matched teacher of student seed s has seed 1000 + s, in every suite
+SET_ELSEWHERE = {"DATASET.TYPE": "dataset:", "DISTILLER.TEACHER": "pairs:", "DISTILLER.STUDENT": "pairs:"}
+
+
+class Teachers(NamedTuple):
+    """The teachers' keys, their seed unless it is `matched` to the student's, and the checkpoint that teaches."""
+
+    seed: int
+    checkpoint: str
+    matched: bool
+    written: Written
+
+    def seed_of(self, student):
+        """The seed of the teacher of a student of a seed."""
+        return MATCHED + student if self.matched else self.seed
+
+
+class Pair(NamedTuple):
+    """Two networks and the keys of their runs."""
+
+    teacher: str
+    student: str
+    written: Written
+
+    @property
+    def name(self):
+        return f"{self.teacher}-{self.student}"
+
+
+class Row(NamedTuple):
+    """A row of the table: its display name, its keys, the display name of its control or ""."""
+
+    name: str
+    written: Written
+    control: str
+
+
+@dataclass(frozen=True)
+class Sections:
+    """What a suite's file says. notes: on options and files in it that no row uses."""
+
+    name: str
+    source: str
+    dataset: str
+    seeds: tuple[int, ...]
+    base: Written
+    teachers: Teachers
+    pairs: tuple[Pair, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+def read_sections(name, root="."):
+    """`Sections` of params/NAME.yaml, its method files in use. Raises UserError, one line, for the first fault."""
+    require_suite(name, root)
+    source = f"params/{name}.yaml"
+    return _Reader(name, source, read_yaml(Path(root) / source), root).sections()
+
+
+class _Reader:
+    """The sections of one params file, checked as they are read."""
+
+    def __init__(self, name, source, content, root="."):
+        self.name, self.source, self.content = name, source, content
+        for section in content:
+            if section not in SECTIONS:
+                raise self.error(section, one_of(section, SECTIONS, "section"))
+        for section in REQUIRED:
+            if section not in content:
+                raise self.error(section, f"is missing; a suite needs {', '.join(REQUIRED)}")
+        files = content.get("method_files", [])
+        if not isinstance(files, list) or not all(isinstance(file, str) and file for file in files):
+            raise self.error("method_files", f"{files!r} is not valid here, expected a list of files, e.g. [my/kd2.py]")
+        method_files.use(files, root, f"{source}: method_files")
+
+    def sections(self):
+        base, teachers = self.flat("base", self.content.get("base", {}), below_rows=True), self.teachers()
+        dataset, seeds = self.dataset(), tuple(self.seeds(teachers.matched))
+        pairs, rows = self.pairs(dataset), self.rows()
+        notes = tuple(self.unused([row.written for row in rows]))
+        return Sections(self.name, self.source, dataset, seeds, base, teachers, pairs, rows, notes)
+
+    def error(self, place, message):
+        return UserError(f"{self.source}: {place}: {message}")
+
+    def flat(self, place, mapping, below_rows=False):
+        """The configuration keys at a place; those that another section sets are refused."""
+        written = flatten(mapping, f"{self.source}: {place}")
+        for key, section in (SET_ELSEWHERE | ({"DISTILLER.TYPE": "methods:"} if below_rows else {})).items():
+            if key in written.values:
+                raise self.error(f"{place}.{key}", f"is set by `{section}`; remove it")
+        return written
+
+    def unused(self, rows):
+        """Yield a line for each option and file of this suite that no row uses."""
+        if "checkpoint" in self.content.get("teachers", {}) and not any(map(needs_teacher, rows)):
+            yield f"{self.source}: teachers.checkpoint: no row learns from a teacher; remove it or add a row"
+        for name in components.own_methods.keys() - {row.values.get("DISTILLER.TYPE") for row in rows}:
+            file = components.own_methods[name]["file"]
+            yield f"{self.source}: method_files: {file}: no row is of type {name}; remove it or add a row"
+
+    def dataset(self):
+        name = self.content["dataset"]
+        if not isinstance(name, str) or name not in components.datasets():
+            raise self.error("dataset", one_of(name, components.datasets(), "dataset"))
+        return name
+
+    def seeds(self, matched):
+        def valid(seed):
+            return is_seed(seed) and (not matched or is_seed(MATCHED + seed))
+
+        expected = "different integers from 0 on, below 2**53, e.g. [0, 1, 2]"
+        return self.list_of("seeds", self.content["seeds"], valid, expected)
+
+    def list_of(self, place, values, valid, expected):
+        if (
+            not isinstance(values, list)
+            or not values
+            or not all(map(valid, values))
+            or any(values.count(v) > 1 for v in values)
+        ):
+            raise self.error(place, f"{values!r} is not valid here, expected a list of {expected}")
+        return values
+
+    def teachers(self):
+        section = self.content.get("teachers", {})
+        if not isinstance(section, dict):
+            raise self.error("teachers", f"expected a mapping of keys to values, found {section!r}")
+        options = {"seed": 0, "checkpoint": "last"} | {k: v for k, v in section.items() if k in ("seed", "checkpoint")}
+        if not is_seed(options["seed"]):
+            raise self.error("teachers.seed", f"{options['seed']!r} is not valid here, expected an integer from 0 on")
+        if options["checkpoint"] not in ("last", "best"):
+            raise self.error(
+                "teachers.checkpoint", f"{options['checkpoint']!r} is not valid here, expected last or best"
+            )
+        mode = self.content.get("teacher_seed", "fixed")
+        if mode not in ("fixed", "matched"):
+            raise self.error("teacher_seed", f"{mode!r} is not valid here, expected fixed or matched")
+        if mode == "matched" and "seed" in section:
+            rule = f"a teacher has its student's seed + {MATCHED}"
+            raise self.error("teachers.seed", f"contradicts `teacher_seed: matched`, where {rule}; remove one of them")
+        written = self.flat("teachers", {k: v for k, v in section.items() if k not in options})
+        if "DISTILLER.TYPE" in written.values:
+            raise self.error("teachers.DISTILLER.TYPE", "teachers learn from the labels alone; remove it")
+        written = Written({**written.values, "DISTILLER.TYPE": "NONE"}, written.nodes, written.where)
+        return Teachers(**options, matched=mode == "matched", written=written)
+
+    def pairs(self, dataset):
+        expected = "mappings {teacher: NETWORK, student: NETWORK}"
+        pairs = []
+        for i, entry in enumerate(
+            self.list_of("pairs", self.content["pairs"], lambda v: isinstance(v, dict), expected)
+        ):
+            for side in ("teacher", "student"):
+                if side not in entry:
+                    raise self.error(
+                        f"pairs[{i}].{side}", f"is missing; a pair needs teacher and student, e.g. {expected}"
+                    )
+                self.require_network(f"pairs[{i}].{side}", entry[side], dataset)
+            written = self.flat(
+                f"pairs[{i}]", {k: v for k, v in entry.items() if k not in ("teacher", "student")}, True
+            )
+            pairs.append(Pair(entry["teacher"], entry["student"], written))
+        names = [pair.name for pair in pairs]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise self.error(f"pairs[{i}]", f"{name} stands twice; remove one")
+        return tuple(pairs)
+
+    def require_network(self, place, name, dataset):
+        known = components.networks(dataset)
+        if not known:
+            raise self.error(place, f"there are no networks for {dataset} yet; choose another dataset")
+        if isinstance(name, str) and name not in known and any(name in zoo for zoo in components.zoos().values()):
+            raise self.error(place, f"{name} is no network for {dataset}; valid: {', '.join(sorted(known))}")
+        if not isinstance(name, str) or name not in known:
+            raise self.error(place, one_of(name, known, "network"))
+
+    def rows(self):
+        """Each `Row`, sweeps expanded."""
+        methods = self.content["methods"]
+        if not isinstance(methods, dict) or not methods:
+            raise self.error("methods", "expected a mapping of row names to keys, e.g. NONE: {DISTILLER.TYPE: NONE}")
+        raw = {}
+        for name, entry in methods.items():
+            if not isinstance(entry, dict):
+                raise self.error(f"methods.{name}", f"expected a mapping of keys to values, found {entry!r}")
+            if set("/,") & set(name) or name.strip() != name or not name.isprintable() or name in ("", TEACHER):
+                rule = (
+                    "a row's name is text without / and comma, control characters and space around it, and not Teacher"
+                )
+                raise self.error(f"methods.{name}", f"{rule}; {name!r} is not")
+            for reference in ("like", "control"):
+                other = entry.get(reference, name if reference == "like" else None)
+                if reference in entry and (not isinstance(other, str) or other not in methods or other == name):
+                    raise self.error(
+                        f"methods.{name}.{reference}", one_of(other, [m for m in methods if m != name], "row")
+                    )
+            raw[name] = self.flat(f"methods.{name}", {k: v for k, v in entry.items() if k not in ("like", "control")})
+        rows = {name: (self.inherited(name, raw), methods[name].get("control", "")) for name in methods}
+        return self.swept(rows)
+
+    def inherited(self, name, raw):
+        """A row's keys on top of those of the row that it is `like:`."""
+        written, seen = raw[name], [name]
+        while "like" in self.content["methods"][seen[-1]]:
+            below = self.content["methods"][seen[-1]]["like"]
+            if below in seen:
+                raise self.error(f"methods.{name}.like", f"goes in a circle: {' -> '.join([*seen, below])}")
+            written = written.over(raw[below])
+            seen.append(below)
+        return written
+
+    def swept(self, rows):
+        """Every row that reads a swept key, once for each combination of values."""
+        sweep = self.content.get("sweep", {})
+        if not isinstance(sweep, dict):
+            raise self.error("sweep", f"expected a mapping of keys to lists of values, found {sweep!r}")
+        values = {}
+        for key, options in sweep.items():
+            valid = [k for k in all_keys() if k not in SET_ELSEWHERE and k != "DISTILLER.TYPE"]
+            if key not in valid:
+                raise self.error(f"sweep.{key}", one_of(key, valid, "key"))
+            options = self.list_of(f"sweep.{key}", options, lambda v: True, f"values of {key}")
+            values[key] = [all_keys()[key].check(value, f"{self.source}: sweep.{key}") for value in options]
+        variants = {name: self.variants(name, written, values) for name, (written, _) in rows.items()}
+        for key in values:
+            if not any(key in read_keys(written) for written, _ in rows.values()):
+                raise self.error(f"sweep.{key}", "is read by no row; remove it or add a row that reads it")
+        labels = [label for name in rows for label in variants[name]]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise self.error("sweep", f"makes a second row {label}; remove or rename the row of that name")
+        return tuple(
+            Row(label, written, _same_variant(variants.get(rows[name][1], {}), setting, rows[name][1]))
+            for name in rows
+            for label, (written, setting) in variants[name].items()
+        )
+
+    def variants(self, name, written, values):
+        """{display name: (`Written`, {swept key: value})} of a row."""
+        mine = {key: options for key, options in values.items() if key in read_keys(written)}
+        result = {}
+        for combination in itertools.product(*mine.values()):
+            setting = dict(zip(mine, combination, strict=True))
+            label = " ".join([name, *(f"{key}={_short(value)}" for key, value in setting.items())])
+            result[label] = (Written({**written.values, **setting}, written.nodes, written.where), setting)
+        return result
+
+
+def _same_variant(variants, setting, control):
+    """The control's variant that agrees with `setting` in every key that the control reads too."""
+    for label, (_, own) in variants.items():
+        if all(setting.get(key, value) == value for key, value in own.items()):
+            return label
+    return control
+
+
+def _short(value):
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value).replace(" ", "").replace(",", ";")
