@@ -9,12 +9,12 @@ from renew_docs import BLOCKS, block
 
 from distillbench.config import components
 from distillbench.config.reference import reference
-from distillbench.config.schema import ALIAS, all_keys
+from distillbench.config.schema import all_keys
 from distillbench.config.suite import load_suite
 from distillbench.reporting.collect import METRICS, Scope
-from distillbench.reporting.index import COLUMNS
 from distillbench.reporting.render import markdown
 from distillbench.reporting.tables import build_table
+from distillbench.store.index import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -77,7 +77,7 @@ def test_the_readme_shows_both_commands_a_figure_and_a_table_of_100_columns_firs
 
 
 def test_neither_engine_nor_workflow_names_a_method():
-    names = {*components.methods(), *components.trainers(), components.gradient_scaling()["name"], ALIAS} - {"base"}
+    names = {*components.methods(), *components.trainers(), *components.transforms(), *components.aliases()} - {"base"}
     files = [*(ROOT / "src/distillbench/engine").rglob("*.py"), *(ROOT / "workflow").rglob("*.smk"), ROOT / "Snakefile"]
     for path in (path for path in files if path.stem not in components.trainers()):
         words = set(re.findall(r"\w+", path.read_text()))

@@ -12,40 +12,49 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import feed_of
 from torchvision.transforms import functional as transforms
 
 from distillbench import contract
 from distillbench.config import components, method_files
 from distillbench.config.specification import Specification
+from distillbench.data.augment import CropFlip
 from distillbench.engine import run as engine_run
-from distillbench.engine.feed import Resident, epoch_plan, fetch
+from distillbench.engine.device import prepare_device
+from distillbench.engine.feed import Feed, Split, epoch_plan, generated_feed
 from distillbench.engine.flight import Flight, Progress, finish
-from distillbench.engine.learner import Learner, add_metrics
+from distillbench.engine.learner import Learner
+from distillbench.engine.loop import learning_rate
 from distillbench.engine.processor import processor
 from distillbench.engine.record import git_state
-from distillbench.engine.run import learning_rate, prepare_device, put_images, train
+from distillbench.engine.run import train
 from distillbench.engine.streams import generator, initialisation
-from distillbench.engine.trainers import base, dot
+from distillbench.engine.sums import Sums
 from distillbench.engine.weights import load_run, load_teacher, load_tensors, save_tensors, weights_digest
 from distillbench.errors import RunFailed, UserError
 from distillbench.files import read_json, to_json, write_atomically
-from distillbench.gradient_scaling import GradientScaling
-from distillbench.methods.base import LogitMethod, Output
+from distillbench.methods.base import Batch, LogitMethod, Output
 from distillbench.methods.none import Vanilla
 from distillbench.models import build_network, network_cost
 from distillbench.store.layout import FINISHED, RUN_FILES
 from distillbench.store.place import bring
+from distillbench.trainers import base, dot
+from distillbench.transforms.gkd import GradientScaling
 
 TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = components.datasets()["digits"]
 STEP = Learner.step
+
+
+def learner_of(specification, num_images, teacher=None):
+    """On generated images."""
+    return Learner(specification, generated_feed(specification, num_images), teacher)
 
 
 def quiet(_line):
@@ -77,26 +86,21 @@ def test_fifty_float64_steps_equal_a_plain_independent_loop(specify, images):
     keys |= {"GKD": {}, "SOLVER.PRECISION": "fp64", "SOLVER.BATCH_SIZE": 32, "SOLVER.LR_DECAY_STAGES": [2, 4]}
     specification = specify(teacher=TEACHER, **keys)
     with initialisation(7, "teacher"):
-        teacher = build_network("resnet8", 10).eval().requires_grad_(False)
-    learner = Learner(specification, 300, teacher, "cpu")
+        teacher = build_network("resnet8", "digits").eval().requires_grad_(False)
+    learner = Learner(specification, feed_of(specification, images), teacher)
     with initialisation(0, "student"):
-        student = build_network("resnet8", 10).double()
-    training, _ = put_images(specification, images, torch.device("cpu"))
+        student = build_network("resnet8", "digits").double()
     pixels = np.pad(images.train_images, ((0, 0), (4, 4), (4, 4), (0, 0))).astype(np.float64) / 255
     velocity = {name: torch.zeros_like(p) for name, p in student.named_parameters()}
     student.train()
     for epoch in range(1, 6):  # five epochs of ten batches, the last one of 12 images
-        plan = epoch_plan(0, epoch, 300, 1, {"crop_padding": 4, "flip": False})
-        learner.set_epoch(epoch, learning_rate(specification["schedule"], epoch))
-        learner.train()
+        plan = epoch_plan(0, epoch, 300, 1, CropFlip(4, flip=False))
+        learner.begin(epoch, learning_rate(specification["schedule"], epoch))
         lr = 0.05 * 0.1 ** ((epoch > 2) + (epoch > 4))
         for start in range(0, 300, 32):
-            learner.step(fetch(training, plan, start, min(start + 32, 300)), {})
-            rows = plan.order[start : start + 32].tolist()
-            tops, lefts = (
-                plan.rows[0, start : start + 32].tolist(),
-                plan.columns[0, start : start + 32].tolist(),
-            )
+            learner.step(min(32, 300 - start))
+            rows = plan["order"][start : start + 32].tolist()
+            tops, lefts = (plan[name][0, start : start + 32].tolist() for name in ("row", "column"))
             crops = [pixels[i, t : t + 16, s : s + 16] for i, t, s in zip(rows, tops, lefts, strict=True)]
             x = torch.tensor((np.stack(crops) - DIGITS["mean"]) / DIGITS["std"]).permute(0, 3, 1, 2)
             y = torch.tensor(images.train_labels[rows])
@@ -123,15 +127,16 @@ def test_gradient_scaling_leaves_values_and_the_targets_gradient_alone():
     z = torch.randn(6, 10, generator=generator(0, "a")).requires_grad_()
     teacher, target = 3 * torch.randn(6, 10, generator=generator(0, "b")), torch.arange(6)
     parameters = {name: key.default for name, key in GradientScaling.keys.items()}
-    scaled = GradientScaling(parameters, temperature=4.0)(z, teacher, target)
-    assert torch.equal(scaled, z)
+    batch = Batch((), target, target)
+    scaled, unchanged = GradientScaling(parameters, temperature=4.0)(z, teacher, batch)
+    assert torch.equal(scaled, z) and unchanged is teacher
     (gradient,) = torch.autograd.grad(scaled.sum(), z)
     confidence = (teacher / 4).softmax(1).max(1).values
     expected = (2 * torch.sigmoid(0.6 * (confidence - confidence.mean())))[:, None].repeat(1, 10)
     expected[torch.arange(6), target] = 1
     torch.testing.assert_close(gradient, expected)
     parameters |= {"TARGET": "teacher", "CENTRE": 0.5, "TEMPERATURE": 1.0, "K": 2.0, "SCALE": 3.0}
-    factors = GradientScaling(parameters, temperature=4.0).factors(teacher, target)
+    factors = GradientScaling(parameters, temperature=4.0).factors(teacher, batch)
     assert torch.equal(factors.gather(1, teacher.argmax(1, keepdim=True)), torch.ones(6, 1))
     other = 3 * torch.sigmoid(2 * (teacher.softmax(1).max(1).values - 0.5))
     torch.testing.assert_close(
@@ -143,7 +148,7 @@ def scaled_gradient(parameters, teacher, target):
     """The factors that a gradient of ones really gets."""
     defaults = {name: key.default for name, key in GradientScaling.keys.items()}
     z = torch.zeros_like(teacher).requires_grad_()
-    scaled = GradientScaling({**defaults, **parameters}, temperature=4.0)(z, teacher, target)
+    scaled, _ = GradientScaling({**defaults, **parameters}, temperature=4.0)(z, teacher, Batch((), target, target))
     return torch.autograd.grad(scaled.sum(), z)[0]
 
 
@@ -172,17 +177,20 @@ def test_a_specification_from_before_a_key_existed_is_trained_as_it_was_then(spe
     older = Specification(copy.deepcopy(specification.data))
     del older.data["gradient_scaling"]["parameters"]["FACTORS"]
     assert older.id == specification.id
-    assert Learner(older, 300, build_network("resnet8", 10)).method.scaling.control == "confidence"
+    assert learner_of(older, 300, build_network("resnet8", "digits")).method.transforms[0].kind == "confidence"
     newer = specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD", "GKD.FACTORS": "inverted"})
-    assert Learner(newer, 300, build_network("resnet8", 10)).method.scaling.control == "inverted"
+    assert learner_of(newer, 300, build_network("resnet8", "digits")).method.transforms[0].kind == "inverted"
 
 
-def test_crops_and_flips_are_torchvisions(images):
-    resident = Resident.put(images.train_images, images.train_labels, DIGITS, "cpu", torch.float32, padding=4)
-    plan = epoch_plan(3, 1, 300, 2, {"crop_padding": 4, "flip": True})
-    batch = fetch(resident, plan, 290, 300)
-    assert len(batch.views) == 2 and 0 < plan.flips.float().mean() < 1
-    for view, (rows, columns, flips) in zip(batch.views, zip(*plan[1:], strict=True), strict=True):
+def test_crops_and_flips_are_torchvisions(specify, images):
+    split = Split.put(*images.training, specify(), "cpu")
+    feed = Feed(split, {"count": 2, "augmentation": {"kind": "crop_flip", "crop_padding": 4, "flip": True}}, seed=3)
+    feed.begin(1, position=290)
+    batch, plan = feed.batch(10), feed.plan
+    assert len(batch.views) == 2 and 0 < plan["flip"].float().mean() < 1
+    assert batch.index.tolist() == plan["order"][290:].tolist() and feed.position.item() == 300
+    drawn = zip(*(plan[name] for name in ("row", "column", "flip")), strict=True)
+    for view, (rows, columns, flips) in zip(batch.views, drawn, strict=True):
         for k in range(10):
             image = transforms.to_tensor(images.train_images[batch.index[k]])
             image = transforms.crop(transforms.pad(image, 4), int(rows[290 + k]), int(columns[290 + k]), 16, 16)
@@ -191,10 +199,10 @@ def test_crops_and_flips_are_torchvisions(images):
 
 
 def test_order_and_augmentation_are_functions_of_seed_and_epoch():
-    one, again, other = (epoch_plan(s, 5, 300, 1, DIGITS["augmentation"]) for s in (1, 1, 2))
-    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
-    assert not torch.equal(one.order, other.order) and not torch.equal(one.rows, other.rows)
-    assert sorted(one.order.tolist()) == list(range(300)) and set(one.rows.flatten().tolist()) == set(range(9))
+    one, again, other = (epoch_plan(s, 5, 300, 1, CropFlip(4, flip=False)) for s in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(one.values(), again.values(), strict=True))
+    assert not any(torch.equal(one[name], other[name]) for name in ("order", "row", "column"))
+    assert sorted(one["order"].tolist()) == list(range(300)) and set(one["row"].flatten().tolist()) == set(range(9))
 
 
 OWN = Path(__file__).parent / "fixtures" / "own_method.py"  # features, an own module, two views, a schedule
@@ -214,8 +222,8 @@ def test_every_method_keeps_the_contract_with_gkd_and_every_trainer(name, rule, 
         rule(keys)
 
 
-@pytest.mark.parametrize("control", components.gradient_scaling()["keys"]["FACTORS"].choices)
-@pytest.mark.parametrize("target", components.gradient_scaling()["keys"]["TARGET"].choices)
+@pytest.mark.parametrize("control", components.transforms()["GKD"]["keys"]["FACTORS"].choices)
+@pytest.mark.parametrize("target", components.transforms()["GKD"]["keys"]["TARGET"].choices)
 def test_every_control_of_gkd_keeps_the_contract(control, target):
     keys = {"DISTILLER.TYPE": "KD", "GKD.FACTORS": control, "GKD.TARGET": target}
     for rule in (contract.gives_finite_losses, contract.waits_for_no_device, contract.is_a_function_of_the_seed):
@@ -223,11 +231,13 @@ def test_every_control_of_gkd_keeps_the_contract(control, target):
 
 
 def test_the_method_does_not_change_what_the_student_starts_from(specify):
-    with_method = Learner(specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD"}), 300, build_network("resnet8", 10))
-    assert weights_digest(with_method.student.state_dict()) == weights_digest(
-        Learner(specify(), 300).student.state_dict()
+    with_method = learner_of(
+        specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD"}), 300, build_network("resnet8", "digits")
     )
-    assert weights_digest(Learner(specify(seed=1), 300).student.state_dict()) != weights_digest(
+    assert weights_digest(with_method.student.state_dict()) == weights_digest(
+        learner_of(specify(), 300).student.state_dict()
+    )
+    assert weights_digest(learner_of(specify(seed=1), 300).student.state_dict()) != weights_digest(
         with_method.student.state_dict()
     )
 
@@ -376,9 +386,9 @@ def test_a_finished_run_leaves_its_files_and_nothing_in_flight(specify, images, 
 
 
 def test_an_output_holds_the_published_features():
-    for name in components.networks():
+    for name in components.networks("digits"):
         with torch.device("meta"):
-            output = Output(*build_network(name, 10)(torch.empty(2, 3, 32, 32)))
+            output = Output(*build_network(name, "digits")(torch.empty(2, 3, 32, 32)))
         assert output.logits.shape == (2, 10) and set(output.features) == {
             "feats",
             "preact_feats",
@@ -389,8 +399,8 @@ def test_an_output_holds_the_published_features():
 def test_the_cost_of_a_network_is_what_torch_counts():
     from torch.utils.flop_counter import FlopCounterMode
 
-    for name in components.networks():
-        network = build_network(name, 100).eval()
+    for name in components.networks("digits"):
+        network = build_network(name, "cifar100").eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.zeros(1, 3, 32, 32))
         parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -402,12 +412,10 @@ def test_what_a_logit_method_observes_is_the_gradient_of_its_weighted_loss(speci
     keys = {"DISTILLER.TYPE": "KD", "KD.LOSS.KD_WEIGHT": 2, "KD.WARMUP": 4, "SOLVER.PRECISION": "fp64"}
     keys["GKD.TEMPERATURE"] = temperature
     specification = specify(teacher=TEACHER, **keys)
-    learner = Learner(specification, 300, build_network("resnet8", 10))
-    learner.set_epoch(1, 0.05)
-    learner.train()
-    training, _ = put_images(specification, images, torch.device("cpu"))
-    batch = fetch(training, epoch_plan(0, 1, 300, 1, DIGITS["augmentation"]), 0, 40)
-    students, teachers = learner.outputs(batch)
+    learner = Learner(specification, feed_of(specification, images), build_network("resnet8", "digits"))
+    learner.begin(1, 0.05)
+    batch = learner.feed.batch(40)
+    (students,), (teachers,) = (network(batch) for network in learner.callables)
     z, soft, y = students.logits.detach().requires_grad_(), teachers.logits / 4, batch.target
     loss = 2 * 0.25 * 16 * (soft.softmax(1) * (soft.log_softmax(1) - (z / 4).log_softmax(1))).sum(1)  # of each sample
     (gradient,) = torch.autograd.grad(loss.sum(), z)
@@ -428,10 +436,10 @@ def test_what_a_logit_method_observes_is_the_gradient_of_its_weighted_loss(speci
 
 def test_every_sample_has_a_confidence_also_one_that_the_teacher_is_sure_of(specify):
     keys = {"DISTILLER.TYPE": "KD", "KD.WARMUP": 0}
-    method = Learner(specify(teacher=TEACHER, **keys), 300, build_network("resnet8", 10)).method
+    method = learner_of(specify(teacher=TEACHER, **keys), 300, build_network("resnet8", "digits")).method
     z, target = torch.randn(8, 10, generator=generator(0, "a")).requires_grad_(), torch.arange(8)
     teacher = Output(1e4 * F.one_hot(target, 10).float(), {})  # softened, the largest probability is 1
-    batch = SimpleNamespace(target=target)
+    batch = Batch((), target, target)
     losses = method.losses(Output(z, {}), teacher, batch, {"warmup": 1.0})
     confidence = method.observations(Output(z, {}), teacher, batch, losses)["confidence"]
     assert confidence.tolist() == [0] * 19 + [8]
@@ -439,14 +447,13 @@ def test_every_sample_has_a_confidence_also_one_that_the_teacher_is_sure_of(spec
 
 def step_with(specify, images, losses=None, observed=None, steps=1):
     """Steps of a method that returns, besides its own loss, these losses and observations: functions of the step."""
-    learner, step = Learner(specify(), 300), 0
+    learner, step = learner_of(specify(), 300), 0
     own = learner.method.losses
     learner.method.losses = lambda *arguments: {**own(*arguments), **(losses(step) if losses else {})}
     learner.method.observations = lambda *arguments: observed(step) if observed else {}
-    training, _ = put_images(specify(), images, torch.device("cpu"))
-    learner.train()
+    learner.begin(1, 0.05)
     for step in range(steps):  # noqa: B007 - the functions above read it
-        learner.step(fetch(training, epoch_plan(0, 1, 300, 1, DIGITS["augmentation"]), 0, 8), {})
+        learner.step(8)
 
 
 def test_an_observation_with_the_name_of_a_metric_is_refused(specify, images):
@@ -508,11 +515,11 @@ def test_names_that_only_look_alike_are_columns_of_their_own(specify, images):
 
 
 def test_a_schedule_that_changes_its_names_is_refused(specify):
-    learner = Learner(specify(), 300)
+    learner = learner_of(specify(), 300)
     learner.method.schedule = lambda epoch: {"ramp": 1.0} if epoch > 1 else {}
-    learner.set_epoch(1, 0.1)
+    learner.begin(1, 0.1)
     with pytest.raises(UserError, match=r"NONE: schedule\(2\) gives ramp, schedule\(1\) nothing; give the same names"):
-        learner.set_epoch(2, 0.1)
+        learner.begin(2, 0.1)
 
 
 PRESENT = {  # in which epochs, and batches of how many images, the other loss and the observation are there
@@ -586,12 +593,12 @@ def test_a_loss_that_comes_later_survives_a_stop_in_the_middle_of_an_epoch(speci
         for stop in (*stops, None):
             steps = 0
 
-            def step(learner, batch, sums, stop=stop):
+            def step(learner, size, stop=stop):
                 nonlocal steps
                 steps += 1
                 if steps == stop:
                     raise KeyboardInterrupt
-                return STEP(learner, batch, sums)
+                return STEP(learner, size)
 
             monkeypatch.setattr(Learner, "step", step)
             with contextlib.suppress(KeyboardInterrupt):
@@ -666,13 +673,13 @@ def test_threads_and_arithmetic_are_those_of_the_specification(specify, precisio
         for backend, value in zip(backends, before[1:], strict=True):
             backend.fp32_precision = value
     dtype = torch.float64 if precision == "fp64" else torch.float32
-    learner = Learner(specification, 300)
+    learner = learner_of(specification, 300)
     assert {parameter.dtype for parameter in learner.student.parameters()} == {dtype, learner.trainer.lr.dtype}
 
 
 def test_only_what_is_trained_is_in_training_mode(specify, own_method):
     keys = {"DISTILLER.TYPE": "FeaturesAndModules"}
-    learner = Learner(specify(teacher=TEACHER, **keys), 300, build_network("resnet8", 10))
+    learner = learner_of(specify(teacher=TEACHER, **keys), 300, build_network("resnet8", "digits"))
     for parts in ([learner.student, learner.method], [learner.teacher]):
         for part in parts:
             part.train(part is learner.teacher)
@@ -699,9 +706,8 @@ def test_networks_have_the_published_numbers_of_parameters():
         "wrn_40_2": 2_255_156,
     }
     with torch.device("meta"):
-        counted = {
-            name: sum(p.numel() for p in build_network(name, 100).parameters()) for name in components.networks()
-        }
+        networks = {name: build_network(name, "cifar100") for name in components.networks("cifar100")}
+    counted = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
     assert counted == published
 
 
@@ -769,17 +775,19 @@ def test_a_teacher_is_the_run_that_the_specification_names(finished_run, specify
 
 def test_a_state_is_gone_on_with_by_its_own_run_and_from_the_same_inputs_only(specify, tmp_path):
     inputs = {"dataset": "1" * 64, "teacher": "2" * 64}
-    built = Learner(specify(), 300)
+    built = learner_of(specify(), 300)
     built.train()
     flight = Flight(tmp_path, specify(), inputs, save_seconds=0)
     flight.save_sometimes(built, Progress(epoch=2, position=30, rows=[{"epoch": 1, "test_top1": 50.0}]), 1.0)
-    resumed = Flight(tmp_path, specify(), inputs, 0).resume(Learner(specify(), 300), report=pytest.fail)
+    resumed = Flight(tmp_path, specify(), inputs, 0).resume(learner_of(specify(), 300), report=pytest.fail)
     assert (resumed.epoch, resumed.position, len(resumed.rows), resumed.seconds) == (2, 30, 1, 1.0)
     said = []
-    anew = Flight(tmp_path, specify(), {**inputs, "teacher": "3" * 64}, 0).resume(Learner(specify(), 300), said.append)
+    anew = Flight(tmp_path, specify(), {**inputs, "teacher": "3" * 64}, 0).resume(
+        learner_of(specify(), 300), said.append
+    )
     assert (anew.epoch, anew.position, anew.rows) == (1, 0, []) and "made with another teacher" in said[0]
     with pytest.raises(UserError, match="the state of another run"):
-        Flight(tmp_path, specify(seed=1), inputs, 0).resume(Learner(specify(seed=1), 300))
+        Flight(tmp_path, specify(seed=1), inputs, 0).resume(learner_of(specify(seed=1), 300))
 
 
 @pytest.mark.parametrize("stopped", range(1, 6))
@@ -807,7 +815,7 @@ def test_a_run_that_is_brought_to_its_place_has_its_record_last(tmp_path, monkey
 
 def test_a_method_knows_the_shapes_of_both_networks_and_the_number_of_images(specify):
     teacher = {**TEACHER, "id": "digits/wrn_16_2/none/s0-000000000000"}
-    learner = Learner(specify(teacher=teacher, **{"DISTILLER.TYPE": "KD"}), 123, build_network("wrn_16_2", 10))
+    learner = learner_of(specify(teacher=teacher, **{"DISTILLER.TYPE": "KD"}), 123, build_network("wrn_16_2", "digits"))
     context = learner.method.context
     assert (context.num_classes, context.num_images) == (10, 123)
     for shapes, network in ((context.student, learner.student), (context.teacher, learner.teacher)):
@@ -815,7 +823,7 @@ def test_a_method_knows_the_shapes_of_both_networks_and_the_number_of_images(spe
         assert shapes.logits.shape == logits.shape and shapes.logits.is_meta
         assert shapes.features["pooled_feat"].shape == features["pooled_feat"].shape
         assert [f.shape for f in shapes.features["feats"]] == [f.shape for f in features["feats"]]
-    assert Learner(specify(), 123).method.context.teacher is None
+    assert learner_of(specify(), 123).method.context.teacher is None
 
 
 def test_the_commit_of_a_record_is_that_of_the_code_with_the_files_that_differ(tmp_path, monkeypatch):
@@ -874,7 +882,6 @@ def test_dot_with_a_distillation_loss_alone_descends_it():
 
 def test_what_is_observed_keeps_no_graph(specify, images):
     """A method may forget to detach: the sums of an epoch would hold every step's graph."""
-    sums, logits = {}, torch.zeros(2, 3)
-    value = torch.ones(2, requires_grad=True) * 2
-    add_metrics(sums, {}, logits, torch.tensor([0, 1]), {"seen": value})
-    assert not sums["seen"].requires_grad
+    sums, value = Sums("cpu"), torch.ones(2, requires_grad=True) * 2
+    sums.add({"seen": value})
+    assert not sums.state_dict()["seen"].requires_grad

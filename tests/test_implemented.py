@@ -150,6 +150,10 @@ def test_a_missing_key_is_refused_unless_it_is_neutral(whole):
         for name in parents:
             node = node[name]
         del node[last]
+        if path in {declared["place"] for declared in components.transforms().values()}:
+            data, as_none = Specification(data), Specification({**data, path: None})
+            assert data.id == as_none.id  # the run without the transform, as written before there was any
+            continue
         try:
             same = Specification(data).id == Specification(whole).id
         except (KeyError, TypeError):
@@ -234,9 +238,7 @@ def test_a_raised_version_takes_no_finished_run_out_of_what_is_read(tmp_path, mo
     run = runs(tmp_path)["KD/s1"]
     index = (tmp_path / "results/suites/small/index.csv").read_text()
     assert main(["export", "small", "--out", "small.tar"]) == 0
-    networks = copy.deepcopy(components.networks())
-    networks["resnet8"]["version"] = 2
-    monkeypatch.setattr(components, "networks", lambda: networks)
+    monkeypatch.setitem(components.networks("digits")["resnet8"], "version", 2)
     assert main(["evaluate", run, "--stage", "metrics"]) == 0
     capsys.readouterr()
     assert main(["ls"]) == 0

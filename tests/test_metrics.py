@@ -11,7 +11,6 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss, log_loss, top_k_accuracy_score
 
 from distillbench.commands import main
-from distillbench.engine.learner import target_rank
 from distillbench.engine.run import train
 from distillbench.errors import UserError
 from distillbench.evaluation.measure import write_metrics
@@ -24,6 +23,7 @@ from distillbench.tasks.classification import metrics
 from distillbench.tasks.classification.metrics import METRICS
 from distillbench.tasks.classification.predictions import Predictions, parse
 from distillbench.tasks.classification.stored import ranked
+from distillbench.tasks.classification.training import target_rank
 
 DRAWS = np.random.default_rng(0)
 LOGITS, TEACHER, TARGETS = DRAWS.normal(0, 2, (400, 10)), DRAWS.normal(0, 3, (400, 10)), DRAWS.integers(0, 10, 400)

@@ -165,7 +165,11 @@ def test_a_run_that_was_planned_before_an_edit_is_not_trained_with_the_edited_fi
         ('name = "SoftKD"', 'name = "Soft KD"', "letters, digits and _"),
         ('name = "SoftKD"', "title = 1", "declares no method"),
         ('("teacher_logits",)', 'tuple(["teacher_logits"])', "needs must be a literal"),
-        ('needs = ("teacher_logits",)', 'needs: tuple = ("teacher_logits",)', "needs must be a literal"),
+        ('needs = ("teacher_logits",)', 'needs: tuple = (*("teacher_logits",),)', "needs must be a literal"),
+        ("version = 1", 'version = 1\n    teacher = "logits"', "needs says what teacher says, too; remove it"),
+        ('needs = ("teacher_logits",)', 'teacher = "all"', "teacher must be none, logits or network"),
+        ("version = 1", "version = 1\n    capturable = 0", "capturable must be True or False"),
+        ("version = 1", 'version = 1\n    node = "SOLVER.MINE"', "the node SOLVER.MINE is taken"),
         ('needs = ("teacher_logits",)', 'needs = "teacher_logits"', "needs must be one of"),
         ('needs = ("teacher_logits",)', 'needs = ("teacher",)', "needs must be one of"),
         ('temperature = "TEMPERATURE"', 'temperature = "T"', "temperature must be the name of one of its keys"),
@@ -277,7 +281,7 @@ def test_an_inherited_declaration_is_refused(own, capsys):
         'class Base(LogitMethod):\n    needs = ("teacher_logits",)\n\n\nclass SoftKD(Base):',
     )
     assert main(["check", FILE]) == 2
-    assert "inherits or computes its needs" in capsys.readouterr().err
+    assert "inherits or computes its teacher" in capsys.readouterr().err
 
 
 def test_the_digest_is_the_same_on_every_python():

@@ -24,7 +24,6 @@ from distillbench.reporting.collect import collect, scope
 from distillbench.reporting.evidence import NO_REFERENCE, citation_key, gather, references
 from distillbench.reporting.figures import CAPTIONS
 from distillbench.reporting.figures.style import save
-from distillbench.reporting.index import COLUMNS
 from distillbench.reporting.page import render_page
 from distillbench.reporting.paper import MISSING, bibliography, macros, words, write_paper
 from distillbench.reporting.render import csv as csv_file
@@ -37,6 +36,7 @@ from distillbench.reporting.sheets.details import columns as details_columns
 from distillbench.reporting.statistics import Interval
 from distillbench.reporting.tables import POOLED
 from distillbench.store import Store
+from distillbench.store.index import COLUMNS
 
 HOSTILE = ['<script>alert("1")<b> & 50%', "A_B#{$x^~\\", "A+B", "AB", "A|B"]
 PAIRS = ("resnet20-resnet8", "wrn_16_2-resnet8")
@@ -432,8 +432,8 @@ def test_comment_beside_a_macro_names_row_pair_and_quantity(suite):
 
 
 def test_every_declared_reference_has_a_key_of_its_own():
-    declared = [*components.methods().values(), *components.trainers().values(), *components.datasets().values()]
-    entries = [c["bibtex"].strip() for c in (*declared, components.gradient_scaling()) if c["bibtex"]]
+    kinds = (components.methods(), components.trainers(), components.transforms(), components.datasets())
+    entries = [declared["bibtex"].strip() for kind in kinds for declared in kind.values() if declared["bibtex"]]
     keys = [citation_key(entry) for entry in entries]
     assert len(set(keys)) == len(set(entries)) and {"hinton2015distilling", "gkd", "alpaydin1998digits"} <= set(keys)
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from distillbench.config import components
+from distillbench.config.kinds import KINDS
 from distillbench.config.schema import all_keys
 from distillbench.config.specification import NEUTRAL, Specification, read_specification
 from distillbench.config.suite import load_suite
@@ -162,7 +163,7 @@ def test_key_at_its_neutral_value_is_left_out(path):
 def test_a_parameter_added_later_is_left_out_of_the_digest_at_its_neutral_value_only():
     data = golden().data
     parameters = data["gradient_scaling"]["parameters"]
-    assert components.gradient_scaling()["keys"]["FACTORS"].neutral == "confidence" and "FACTORS" not in parameters
+    assert components.transforms()["GKD"]["keys"]["FACTORS"].neutral == "confidence" and "FACTORS" not in parameters
     parameters["FACTORS"] = "confidence"
     assert Specification(data).id == golden().id
     parameters["FACTORS"] = "shuffled"
@@ -262,25 +263,18 @@ def test_planning_imports_neither_torch_nor_numpy(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def check_declared(declared, implementation, *attributes):
-    for attribute in ("name", "version", *attributes):
-        assert declared[attribute] == getattr(implementation, attribute), attribute
-
-
-@pytest.mark.parametrize("name", components.methods())
-def test_declared_method_is_the_implemented_one(name):
-    from distillbench.methods import method_class
-
-    check_declared(components.methods()[name], method_class(name), "keys", "needs", "views", "temperature")
-
-
-@pytest.mark.parametrize("name", components.trainers())
-def test_declared_trainer_is_the_implemented_one(name):
-    declared = components.trainers()[name]
-    trainer = import_module(f"distillbench.engine.trainers.{declared['module']}").Trainer
-    check_declared(declared, trainer)
-    assert declared["keys"] == getattr(trainer, "keys", {}) and declared["node"] == getattr(trainer, "node", None)
-    assert declared["version_without_margin"] == getattr(trainer, "version_without_margin", None)
+@pytest.mark.parametrize(
+    "what, name", [(what, name) for what, kind in KINDS.items() if kind.in_class for name in components.packaged(what)]
+)
+def test_what_is_declared_is_what_is_implemented(what, name):
+    """In every field, of every method, trainer and transform; a class that computes one is refused."""
+    implementation, declared = components.implementation(what, name), components.packaged(what)[name]
+    assert (implementation.name, implementation.version) == (name, declared["version"])
+    for attribute in KINDS[what].fields.keys() - {"needs", "bibtex"}:
+        changed = {**declared, attribute: "another"}
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=f"computes its {attribute};"):
+            patch.setitem(components.packaged(what), name, changed)
+            components.implementation(what, name)
 
 
 @pytest.mark.parametrize("momentum, delta, version", [(0.4, 0.4, 2), (0, 0, 2), (0.4, 0.3999, 1), (0.9, 0.075, 1)])
@@ -289,39 +283,25 @@ def test_dot_that_leaves_the_task_no_momentum_is_another_version(tmp_path, momen
     assert specification(tmp_path, keys)["trainer"]["version"] == version
 
 
-def test_declared_gradient_scaling_is_the_implemented_one():
-    from distillbench.gradient_scaling import GradientScaling
-
-    check_declared(components.gradient_scaling(), GradientScaling, "keys")
-
-
-@pytest.mark.parametrize("module", sorted({network["module"] for network in components.networks().values()}))
-def test_declared_networks_are_the_implemented_ones(module):
-    family = import_module(f"distillbench.models.{module}")
-    declared = {name: n for name, n in components.networks().items() if n["module"] == module}
-    assert {name: n["arguments"] for name, n in declared.items()} == family.networks
-    assert {(n["family"], n["version"]) for n in declared.values()} == {(family.name, family.version)}
+@pytest.mark.parametrize("zoo, network", [(zoo, name) for zoo, found in components.zoos().items() for name in found])
+def test_declared_networks_are_the_implemented_ones(zoo, network):
+    declared = components.zoos()[zoo][network]
+    family = import_module(f"distillbench.models.{declared['module']}")
+    assert declared["module"].startswith(f"{zoo}.") and declared["arguments"] == family.networks[network]
+    assert (declared["family"], declared["version"]) == (family.name, family.version)
 
 
 @pytest.mark.parametrize("name", components.datasets())
 def test_declared_dataset_is_the_implemented_one(name):
     declared = components.datasets()[name]
     module = import_module(f"distillbench.data.{declared['module']}")
-    check_declared(declared, module, "sha256", "num_classes", "image_size", "mean", "std", "augmentation")
+    for field, rule in KINDS["dataset"].fields.items():
+        assert declared[field] == getattr(module, field, rule.default), field
 
 
-@pytest.mark.parametrize("folder", ["methods", "models", "data", "engine/trainers"])
-def test_names_are_declared_once(folder):
-    found = [components.read_declarations(path) for path in sorted((components.PACKAGE / folder).glob("*.py"))]
-    names = [values["name"] for values in found if values]
-    assert names and len(set(names)) == len(names)
-    networks = [network for values in found if values for network in values.get("networks", ())]
-    assert len(set(networks)) == len(networks)
-
-
-@pytest.mark.parametrize("folder", ["methods", "engine/trainers"])
+@pytest.mark.parametrize("folder", ["methods", "trainers", "transforms"])
 def test_a_file_declares_at_most_one_component(folder):
-    for path in (components.PACKAGE / folder).glob("*.py"):
+    for path in (components.PACKAGE / folder).rglob("*.py"):
         classes = [n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.ClassDef)]
         named = [c.name for c in classes if any(ast.unparse(n).startswith("name = ") for n in c.body)]
         assert len(named) <= 1, f"{path}: {named}"

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import feed_of
 
 from distillbench.config import components
 from distillbench.config.resolve import flatten, resolve
 from distillbench.config.specification import build_specification
 from distillbench.data import Images, digits
-from distillbench.engine.feed import epoch_plan, fetch
 from distillbench.engine.learner import Learner
-from distillbench.engine.run import put_images
 from distillbench.engine.streams import initialisation
 from distillbench.models import build_network
 
@@ -28,7 +27,8 @@ TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoi
 def subjects():
     """{component and version: keys of a run that uses it}."""
     found = {}
-    for name, declared in components.datasets().items():
+    for name in ("digits",):
+        declared = components.datasets()[name]
         found[f"dataset {name} v{declared['version']}"] = {"DATASET.TYPE": name}
     for name, declared in components.trainers().items():
         method = "KD" if declared["two_losses"] else "NONE"
@@ -39,9 +39,9 @@ def subjects():
             found[f"trainer {name} v{declared['version_without_margin']}"] = {**keys, **spent}
     for name, declared in components.methods().items():
         found[f"method {name} v{declared['version']}"] = {"DISTILLER.TYPE": name}
-    for name, declared in components.networks().items():  # the first, which is the smallest, of a family
+    for name, declared in components.networks("digits").items():  # the first, which is the smallest, of a family
         found.setdefault(f"network {declared['family']} v{declared['version']}", {"DISTILLER.STUDENT": name})
-    scaling = components.gradient_scaling()
+    scaling = components.transforms()["GKD"]
     for control in scaling["keys"]["FACTORS"].choices:
         keys = {"DISTILLER.TYPE": "KD", "GKD.FACTORS": control}
         found[f"scaling GKD {control} v{scaling['version']}"] = keys
@@ -51,22 +51,18 @@ def subjects():
 def trace(keys):
     """The losses of five steps of a run."""
     base = {"DATASET.TYPE": "digits", "DISTILLER.STUDENT": "resnet8", "DISTILLER.TYPE": "NONE"}
-    resolved = resolve((), flatten({**base, "SOLVER.PRECISION": "fp64", **keys}, "trace"))
-    needs = components.methods()[resolved.config.DISTILLER.TYPE]["needs"]
-    specification = build_specification(
-        resolved.config, scaled=resolved.scaled, teacher=TEACHER if needs else None, seed=0
-    )
+    config, transforms, _ = resolve((), flatten({**base, "SOLVER.PRECISION": "fp64", **keys}, "trace"))
+    needs = components.methods()[config.DISTILLER.TYPE]["teacher"] != "none"
+    specification = build_specification(config, transforms=transforms, teacher=TEACHER if needs else None, seed=0)
     with initialisation(0, "teacher"):
-        teacher = build_network("resnet8", 10).requires_grad_(False).eval() if needs else None
-    learner = Learner(specification, 300, teacher)
-    training, _ = put_images(specification, Images(*digits.arrays()), torch.device("cpu"))
-    plan = epoch_plan(0, 1, 300, specification["views"]["count"], specification["views"]["augmentation"])
-    learner.set_epoch(1, 0.05)
-    learner.train()
+        teacher = build_network("resnet8", "digits").requires_grad_(False).eval() if needs else None
+    learner = Learner(specification, feed_of(specification, Images(*digits.arrays())), teacher)
+    learner.begin(1, 0.05)
     losses = []
-    for start in range(0, 160, 32):
-        sums = {}
-        learner.step(fetch(training, plan, start, start + 32), sums)
+    for _ in range(5):
+        learner.sums.zero()
+        learner.step(32)
+        sums = learner.sums.state_dict()
         losses.append(sum(value.item() for name, value in sums.items() if name.startswith("loss")) / 32)
     return losses
 

@@ -17,20 +17,24 @@ from torchvision.transforms import functional as transforms
 from distillbench.config import components, method_files
 from distillbench.config.specification import read_specification
 from distillbench.data import Images, digits
+from distillbench.data.augment import CropFlip
 from distillbench.engine.feed import epoch_plan
+from distillbench.engine.networks import LiveTeacher
 from distillbench.engine.run import train
 from distillbench.engine.streams import initialisation
-from distillbench.engine.weights import weights_digest
+from distillbench.engine.weights import load_run, weights_digest
+from distillbench.errors import UserError
 from distillbench.evaluation.measure import write_metrics
 from distillbench.evaluation.predictions import predict
 from distillbench.files import read_json
+from distillbench.methods.base import Batch
 from distillbench.methods.none import Vanilla
 from distillbench.models import build_network, network_cost
 from distillbench.store import Store
 from distillbench.store.layout import CHECKPOINTS, evaluations
 
 DIGITS = components.datasets()["digits"]
-OWN = Path(__file__).parent / "fixtures" / "own_method.py"
+OWN, HEAD = (Path(__file__).parent / "fixtures" / name for name in ("own_method.py", "reused_head.py"))
 RATES = {1: 0.1, 2: 0.1, 3: 0.1 * 0.2, 4: 0.1 * 0.2 * 0.2}  # by epoch
 SETTINGS = {
     "SOLVER.EPOCHS": 4,
@@ -54,21 +58,21 @@ def plain_loop(images, seed, losses, teacher=None, own=None, views=1):
     being what the networks return, one a view; own: a module that is trained with the student.
     """
     with initialisation(seed, "student"):
-        student = build_network("resnet8", 10).double()
+        student = build_network("resnet8", "digits").double()
     trained = nn.ModuleList([student, *filter(None, [own])])
     optimizer = torch.optim.SGD(trained.parameters(), lr=RATES[1], momentum=0.8, weight_decay=1e-3)
     labels, n, weights, rows = torch.tensor(images.train_labels), len(images.train_labels), {}, []
     for epoch in RATES:
-        plan = epoch_plan(seed, epoch, n, views, {"crop_padding": 4, "flip": False})
+        plan = epoch_plan(seed, epoch, n, views, CropFlip(4, flip=False))
         for group in optimizer.param_groups:
             group["lr"] = RATES[epoch]
         student.train()
         sums = {}
         for start in range(0, n, 16):
-            batch = plan.order[start : start + 16].tolist()
+            batch = plan["order"][start : start + 16].tolist()
             inputs = []
             for view in range(views):
-                places = [(plan.rows[view, start + k], plan.columns[view, start + k]) for k in range(len(batch))]
+                places = [(plan["row"][view, start + k], plan["column"][view, start + k]) for k in range(len(batch))]
                 crops = [cropped(images.train_images[i], *place) for i, place in zip(batch, places, strict=True)]
                 inputs.append(
                     torch.stack([transforms.normalize(crop, DIGITS["mean"], DIGITS["std"]) for crop in crops])
@@ -122,7 +126,7 @@ def logits_of(network, images):
 
 
 def network_of(run, checkpoint, name="resnet8"):
-    network = build_network(name, 10)
+    network = build_network(name, "digits")
     network.load_state_dict(torch.load(run / f"model.{checkpoint}.pt", weights_only=True)["model"])
     return network.double().eval()
 
@@ -308,15 +312,60 @@ def test_a_method_with_a_module_and_two_views_is_trained_as_by_a_plain_loop(stor
     agree(run, *plain_loop(few, 5, hints(own), network_of(store.run(teacher), "last", "resnet14"), own, views=2))
 
 
-def test_a_method_is_told_the_number_of_training_images(store, few, specify, tmp_path, monkeypatch):
-    seen = []
-    build = Vanilla.__init__
+def test_what_a_method_deploys_is_evaluated_saved_and_predicted_with(store, few, specify, teacher):
+    """A student whose classifier is the teacher's; its own is never used."""
+    method_files.use([str(HEAD)])
+    keys = {**SETTINGS, "DATASET.TYPE": "few", "DISTILLER.TYPE": "ReusedHead", "SOLVER.LR": 0.01}
+    taught = {"kind": "run", "id": teacher, "checkpoint": "last"}
+    run = finish(store, specify(seed=5, teacher=taught, **keys), few)
+    method_files.use([str(OWN)])
+    weights = torch.load(run / "model.last.pt", weights_only=True)["model"]
+    head = torch.load(store.run(teacher) / "model.last.pt", weights_only=True)["model"]
+    assert torch.equal(weights["head.weight"], head["fc.weight"].double()) and "student.fc.weight" in weights
+    student = build_network("resnet8", "digits").double().eval()
+    student.load_state_dict({n.removeprefix("student."): t for n, t in weights.items() if n.startswith("student.")})
+    pixels = [transforms.convert_image_dtype(torch.tensor(i).permute(2, 0, 1), torch.float64) for i in few.test_images]
+    with torch.no_grad():
+        pooled = student(torch.stack([transforms.normalize(p, DIGITS["mean"], DIGITS["std"]) for p in pixels]))[1]
+        hidden = F.linear(pooled["pooled_feat"], weights["projector.weight"], weights["projector.bias"])
+        logits = F.linear(hidden, weights["head.weight"], weights["head.bias"])
+    with np.load(
+        run / evaluations(read_specification(run / "spec.json"))["last"].folder / "predictions.npz"
+    ) as archive:
+        np.testing.assert_allclose(archive["logits"].astype(float), logits, rtol=1e-3, atol=1e-4)
+    with open(run / "history.csv", newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    right = (logits.argmax(1) == torch.tensor(few.test_labels)).double().mean().item()
+    assert float(last["test_top1"]) == pytest.approx(100 * right)
+    alone, deployed = (network_cost(network, 16)[0] for network in (student, build_network("resnet14", "digits")))
+    parameters = read_json(run / "record.json")["parameters"]
+    assert parameters == alone + sum(weights[f"{name}.{part}"].numel() for name in ("projector", "head")
+                                     for part in ("weight", "bias")) != deployed  # fmt: skip
+    with pytest.raises(UserError, match="the file of method ReusedHead is not here as it was"):
+        load_run(run, "last")
+
+
+def test_a_method_may_depend_on_labels_seed_and_networks(store, few, specify, tmp_path, monkeypatch):
+    seen, build = [], Vanilla.__init__
     monkeypatch.setattr(
         Vanilla, "__init__", lambda self, keys, context: (seen.append(context), build(self, keys, context))[1]
     )
-    specification = specify(**{"SOLVER.EPOCHS": 1, "DATASET.TYPE": "few"})
+    specification = specify(seed=3, **{"SOLVER.EPOCHS": 1, "DATASET.TYPE": "few"})
     train(specification, few, tmp_path / "a", tmp_path / "w", tmp_path, device="cpu", report=lambda line: None)
-    assert [context.num_images for context in seen] == [100]
+    (context,) = seen
+    assert (context.num_images, context.num_classes, context.seed) == (100, 10, 3)
+    assert context.labels.tolist() == few.train_labels.tolist()
+    assert isinstance(context.student_network, type(build_network("resnet8", "digits"))) and context.teacher is None
+
+
+@pytest.mark.parametrize(
+    ("wants", "features"), [("logits", set()), ("network", {"feats", "preact_feats", "pooled_feat"})]
+)
+def test_a_teacher_of_logits_has_no_features(wants, features):
+    network = build_network("resnet8", "digits").eval()
+    batch = Batch((torch.zeros(2, 3, 16, 16),), torch.tensor([0, 1]), torch.tensor([0, 1]))
+    (output,) = LiveTeacher(network, wants == "network")(batch)
+    assert output.features.keys() == features and not output.logits.requires_grad
 
 
 def test_every_epoch_has_an_order_and_crops_of_its_own(store, tmp_path, specify):
@@ -328,7 +377,7 @@ def test_every_epoch_has_an_order_and_crops_of_its_own(store, tmp_path, specify)
     seen = []
 
     def look(module, inputs):
-        if isinstance(module, type(build_network("resnet8", 10))) and module.training:
+        if isinstance(module, type(build_network("resnet8", "digits"))) and module.training:
             mean, std = (torch.tensor(DIGITS[key])[:, None, None] for key in ("mean", "std"))
             seen.extend(((inputs[0] * std + mean) * 255).round().int())
 
@@ -397,7 +446,7 @@ def test_metrics_history_record_and_checkpoints_agree(store, student, images):
         assert values["top1"] == pytest.approx(float(history[epoch]["test_top1"]))
         assert values["top5"] == pytest.approx(float(history[epoch]["test_top5"]))
         assert values["nll"] == pytest.approx(float(history[epoch]["test_loss_ce"]))
-    assert (record["parameters"], record["multiply_adds"]) == network_cost(build_network("resnet8", 10), 16)
+    assert (record["parameters"], record["multiply_adds"]) == network_cost(build_network("resnet8", "digits"), 16)
     assert record["images_per_second"] * record["seconds"] == pytest.approx(4 * 300, rel=0.01)
     assert (record["threads"], record["attempts"], record["teacher_weights"]) == (1, 1, None)
 

@@ -108,6 +108,9 @@ def _parsed(text):
         return None
 
 
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
 def _extent(text, function, where):
     """Where a function begins and ends in its file's text."""
     try:
@@ -116,7 +119,7 @@ def _extent(text, function, where):
         raise Problem(f"{where}the file is no Python; leave out `function`") from None
     for name in function.split("."):
         nodes = [node for entry in found for node in (ast.walk(entry) if "." not in function else [entry])]
-        found = [node for node in nodes if getattr(node, "name", None) == name]
+        found = [node for node in nodes if isinstance(node, DEFINITIONS) and node.name == name]
         if len(found) != 1:
             raise Problem(f"{where}{len(found)} functions or classes are called {function}")
         (node,) = found

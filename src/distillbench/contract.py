@@ -1,19 +1,16 @@
 """What every method has to keep, the package's and a user's own: `distillbench check FILE` and the tests run it."""
 
 import math
-from functools import cache
 
 import torch
 
 from distillbench.config import components
 from distillbench.config.resolve import flatten, resolve
 from distillbench.config.specification import build_specification
-from distillbench.data import Images
-from distillbench.data.digits import arrays
-from distillbench.engine.feed import epoch_plan, fetch
-from distillbench.engine.learner import Learner, averages
-from distillbench.engine.run import put_images
+from distillbench.engine.feed import generated_feed
+from distillbench.engine.learner import Learner
 from distillbench.engine.streams import initialisation
+from distillbench.engine.sums import averages
 from distillbench.engine.weights import weights_digest
 from distillbench.errors import UserError
 from distillbench.methods import method_class
@@ -29,7 +26,7 @@ class Broken(Exception):
 
 
 def check_method(name, report=print):
-    """Try every rule on a method, in all its combinations with GKD and the trainers; returns the number broken.
+    """Try every rule on a method, in its combinations with transforms and trainers; returns the number broken.
 
     Raises UserError if the method's file cannot be imported or does not fit its declaration.
     """
@@ -57,57 +54,41 @@ def combinations(name):
     declared = components.methods()[name]
     found = {name: {"DISTILLER.TYPE": name}}
     if declared["temperature"]:
-        found[f"{name}+GKD"] = {"DISTILLER.TYPE": name, "GKD": {}}
+        for transform, values in components.transforms().items():
+            found[f"{name}+{transform}"] = {"DISTILLER.TYPE": name, values["node"]: {}}
     for trainer, values in components.trainers().items():
-        if values["two_losses"] and declared["needs"]:
+        if values["two_losses"] and declared["teacher"] != "none":
             found |= {f"{label}+{trainer}": {**keys, "SOLVER.TRAINER": trainer} for label, keys in list(found.items())}
     return found
 
 
 def learner(keys, seed=0):
-    """A student of digits with untrained networks, as a run with these keys would begin."""
+    """A learner on generated images of digits' shape with untrained networks, as a run with these keys would begin."""
     method_class(keys["DISTILLER.TYPE"])
     base = {"DATASET.TYPE": "digits", "DISTILLER.STUDENT": "resnet8", "SOLVER.PRECISION": "fp64"}
-    resolved = resolve((), flatten({**base, **keys}, "check"))
-    needs = components.methods()[keys["DISTILLER.TYPE"]]["needs"]
-    teacher = TEACHER if needs else None
-    specification = build_specification(resolved.config, scaled=resolved.scaled, teacher=teacher, seed=seed)
+    config, transforms, _ = resolve((), flatten({**base, **keys}, "check"))
+    teacher = TEACHER if components.methods()[keys["DISTILLER.TYPE"]]["teacher"] != "none" else None
+    specification = build_specification(config, transforms=transforms, teacher=teacher, seed=seed)
     with initialisation(0, "teacher"):
-        network = build_network("resnet8", 10).requires_grad_(False).eval() if needs else None
-    built = Learner(specification, NUM_IMAGES, network)
-    built.set_epoch(EPOCHS[-1], 0.02)
-    built.train()
+        network = build_network("resnet8", "digits").requires_grad_(False).eval() if teacher else None
+    feed = generated_feed(specification, NUM_IMAGES)
+    feed.seed = 0  # the same batches at every seed of the run
+    built = Learner(specification, feed, network)
+    built.begin(EPOCHS[-1], 0.02)
     return built
 
 
-def batch(keys, position=0, device="cpu", size=BATCH):
-    """The batch of digits at a position of the first epoch, as the method wants it."""
-    declared = components.datasets()["digits"]
-    specification = {
-        "dataset": {"name": "digits"},
-        "precision": "fp64",
-        "views": {"augmentation": declared["augmentation"]},
-    }
-    training, _ = put_images(specification, _images(), torch.device("cpu"))
-    views = components.methods()[keys["DISTILLER.TYPE"]]["views"]
-    plan = epoch_plan(0, 1, NUM_IMAGES, views, declared["augmentation"])
-    return fetch(training.to(device), plan.to(device), position, position + size)
-
-
-@cache
-def _images():
-    train_images, train_labels, test_images, test_labels = arrays()
-    return Images(train_images, train_labels, test_images[:1], test_labels[:1])
-
-
-def losses_of(built, images):
-    return built.method.losses(*built.outputs(images), images, built.schedule)
+def steps(built, *sizes):
+    """Steps from the beginning of an epoch, of so many images each."""
+    built.feed.begin(1)
+    for size in sizes or (BATCH,):
+        built.step(size)
 
 
 def gives_finite_losses(keys):
     """losses are finite 0-d tensors, "ce" among them, and depend on the student"""
     built = learner(keys)
-    losses = losses_of(built, batch(keys))
+    *_, losses = built.method(*built.callables, built.feed.batch(BATCH), built.schedule)
     if not isinstance(losses, dict) or "ce" not in losses:
         raise Broken(f'`losses` returns {type(losses).__name__}; it must be a dict with "ce", the task\'s loss')
     for name, loss in losses.items():
@@ -122,9 +103,11 @@ def waits_for_no_device(keys):
     built = learner(keys)
     for module in filter(None, (built.student, built.method, built.teacher)):
         module.to("meta")
+    built.feed.to("meta")
+    built.sums.device = "meta"
     built.schedule = {name: value.to("meta") for name, value in built.schedule.items()}
     try:
-        built.step(batch(keys, device="meta"), {})
+        built.step(BATCH)
     except RuntimeError as error:  # the meta device holds no values
         reason = " ".join(str(error).split())
         raise Broken(f"`.item()`, `if tensor`, a boolean mask or a CPU tensor: {reason}") from None
@@ -136,7 +119,7 @@ def trains_what_is_its_own(keys):
     frozen = built.teacher and weights_digest(built.teacher.state_dict())
     moving = {f"{m}.{n}": p for m in ("student", "method") for n, p in getattr(built, m).named_parameters()}
     before = {name: parameter.detach().clone() for name, parameter in moving.items()}
-    built.step(batch(keys), {})
+    steps(built)
     still = [name for name, parameter in moving.items() if torch.equal(parameter, before[name])]
     if still:
         raise Broken(f"{', '.join(still[:3])} did not move; use each parameter in a loss or do not register it")
@@ -149,8 +132,7 @@ def is_a_function_of_the_seed(keys):
     digests = []
     for _ in range(2):
         built = learner(keys)
-        for position in (0, BATCH):
-            built.step(batch(keys, position), {})
+        steps(built, BATCH, BATCH)
         digests.append(_digest(built))
         torch.rand(1)  # the global generator is not the method's
     if digests[0] != digests[1]:
@@ -160,12 +142,13 @@ def is_a_function_of_the_seed(keys):
 def resumes(keys):
     """a run resumed from its state is the run uninterrupted"""
     whole = learner(keys)
-    whole.step(batch(keys), {})
+    steps(whole)
     state = {name: _copied(part) for name, part in whole.state_dict().items()}
-    whole.step(batch(keys, BATCH), {})
+    whole.step(BATCH)
     resumed = learner(keys, seed=1)
     resumed.load_state_dict(state)
-    resumed.step(batch(keys, BATCH), {})
+    resumed.feed.begin(1, BATCH)
+    resumed.step(BATCH)
     if _digest(whole) != _digest(resumed):
         raise Broken("it differs; keep what changes in buffers or parameters of the method, not in attributes")
 
@@ -174,19 +157,19 @@ def names_its_numbers(keys):
     """losses and observations have columns of their own in history.csv, in every epoch and every batch"""
     built = learner(keys)
     for epoch in EPOCHS:
-        sums = {}
-        built.set_epoch(epoch, 0.02)
+        built.begin(epoch, 0.02)
         for size in (BATCH // 4, BATCH // 8):  # the last batch of an epoch is smaller
-            built.step(batch(keys, size=size), sums)
-        averages(sums)
+            built.step(size)
+        averages(built.task, built.sums.state_dict())
 
 
 def learns(keys):
     """twenty steps on one batch lower the sum of its losses"""
-    built, fixed, totals = learner(keys), batch(keys), []
+    built, totals = learner(keys), []
     for _ in range(20):
-        sums = {}
-        built.step(fixed, sums)
+        built.sums.zero()
+        steps(built)
+        sums = built.sums.state_dict()
         totals.append(sum(value.item() for name, value in sums.items() if name.startswith("loss_")) / BATCH)
     if not (math.isfinite(totals[-1]) and totals[-1] < totals[0]):
         raise Broken(f"they went from {totals[0]:.4g} to {totals[-1]:.4g}; look at signs and weights")

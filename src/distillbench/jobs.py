@@ -1,11 +1,13 @@
 """What a job does with one run: train it, predict with it, compute its metrics, or whatever of these is missing."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from distillbench.config import method_files
 from distillbench.config.implemented import require_file
 from distillbench.config.specification import read_specification
+from distillbench.errors import UserError
 from distillbench.files import read_json
 from distillbench.loggers import open_loggers, require
 from distillbench.store.claim import claim
@@ -77,9 +79,17 @@ def predict(store, run, device="auto", anew=False):
             return
         from distillbench.evaluation.predictions import predict as predict_run
 
+        _use_own_method(store, run)
         images = _images(store.specification(run))
         for checkpoint in missing:
             predict_run(store.run(run), checkpoint, images, device)
+
+
+def _use_own_method(store, run):
+    """Make the method of a run known that is in a file of the user's own, as far as the file is still there."""
+    file = ((store.record(run) or {}).get("source") or {}).get("method_file")
+    with suppress(UserError):  # most runs leave a network that needs no method
+        method_files.use([file] if file else [])
 
 
 def measure(store, run, report=print):

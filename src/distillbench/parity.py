@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from distillbench.config import components
 from distillbench.config.resolve import flatten, resolve
 from distillbench.config.specification import build_specification
-from distillbench.engine.run import learning_rate
-from distillbench.engine.trainers import build_trainer
+from distillbench.engine.loop import learning_rate
 from distillbench.errors import UserError
 from distillbench.files import read_json
 from distillbench.methods import build_method
@@ -27,6 +26,7 @@ from distillbench.methods.base import Batch, Context, Output
 from distillbench.methods.dkd import nckd_loss, tckd_loss
 from distillbench.methods.kd import kd_loss
 from distillbench.models import build_network
+from distillbench.trainers import build_trainer
 
 LOSS = {"float64": (1e-9, 1e-11), "float32": (1e-5, 2e-6)}  # dtype: (rtol, atol)
 GRADIENT = {"float64": (1e-8, 1e-10), "float32": (1e-4, 2e-5)}
@@ -233,13 +233,10 @@ def check_case(relative, description, arrays):
 def specification_of(keys):
     """The specification of a run with these configuration keys. Raises NotCovered if no configuration has them."""
     try:
-        resolved = resolve((), flatten(keys, "setting"))
+        config, transforms, _ = resolve((), flatten(keys, "setting"))
     except UserError as error:
         raise NotCovered(re.sub("^setting[.:] *", "setting ", str(error))) from None
-    config = resolved.config.clone()
-    config.defrost()
-    config.DATASET.TYPE = next(iter(components.datasets()))
-    return build_specification(config, scaled=resolved.scaled, teacher=None, seed=0)
+    return build_specification(config, transforms=transforms, teacher=None, seed=0)
 
 
 def known_precision(dtype):
@@ -321,8 +318,10 @@ def raw_losses(method, logits_student, logits_teacher, target):
     """
     temperature = method.hyperparameters[method.temperature]
     if method.name != "DKD":
-        scaled = method.scaling(logits_student, logits_teacher, target) if method.scaling else logits_student
-        return {"gkd" if method.scaling else "kd": kd_loss(scaled, logits_teacher, temperature)}
+        logits = logits_student, logits_teacher
+        for transform in method.transforms:
+            logits = transform(*logits, Batch((), target, target))
+        return {"gkd" if method.transforms else "kd": kd_loss(*logits, temperature)}
     return {
         "dkd": method.distillation_loss(logits_student, logits_teacher, target),
         "tckd": tckd_loss(logits_student, logits_teacher, target, temperature),
@@ -340,7 +339,7 @@ def reference_method(name, description, num_classes):
     keys = METHODS[name]
     hyperparameters = {key: value for key, value in description["hyperparameters"].items() if key != "hard_coded"}
     specification = specification_of({**keys, keys["DISTILLER.TYPE"]: hyperparameters})
-    return build_method(specification, Context(num_classes, 0, None, None))
+    return build_method(specification, Context(num_classes))
 
 
 def check_integration(description, arrays, method_name):
@@ -395,7 +394,7 @@ def check_structure(description):
 
 def check_model(description, arrays):
     """Forward passes in evaluation and training mode, gradients, and the batch statistics after one forward."""
-    known_network(description["model_dict"], description["name"], 1)
+    known_network(description["model_dict"], description["name"])
     model = network(description["name"], description["fill"], description["model_dict"])
     images = filled_images(description["fill"]["input_shape"], description["fill"]["s"])
     for mode in ("eval", "train"):
@@ -428,15 +427,20 @@ def check_model(description, arrays):
     return len(arrays.compared)
 
 
-def known_network(model_dict, name, num_classes):
-    if model_dict != "cifar_model_dict" or name not in components.networks():
+def known_network(model_dict, name, num_classes=100):
+    zoo = f"{model_dict}".removesuffix("_model_dict")
+    fitting = (
+        dataset for dataset, d in components.datasets().items() if (d["zoo"], d["num_classes"]) == (zoo, num_classes)
+    )
+    dataset = next(fitting, None)
+    if name not in components.networks(dataset):
         raise NotCovered(f"network {name} of {model_dict}")
-    return build_network(name, num_classes)
+    return build_network(name, dataset)
 
 
 def network(name, fill, model_dict="cifar_model_dict"):
     """The network in float64, its state filled by the rule of the reference vectors."""
-    model = known_network(model_dict, name, 100).double()
+    model = known_network(model_dict, name).double()
     state = model.state_dict()
     for i, (key, tensor) in enumerate(state.items()):
         r = noise(i, tensor.numel(), fill["s"]).reshape(tensor.shape)

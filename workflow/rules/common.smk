@@ -12,7 +12,7 @@ from distillbench.environment import as_text, name_user
 from distillbench.errors import UserError, one_line
 from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
-from distillbench.reporting.index import figure_names
+from distillbench.reporting.figure_names import figure_names
 from distillbench.store import Store
 from distillbench.store.layout import RUN_FILES, finished, parts, weights_file
 from snakemake.io import _IOFile
@@ -53,7 +53,7 @@ try:
     PARTS, STORE = parts(ANY_RUN), Store(planned=PLAN.runs)
     if workflow.is_main_process:
         require_whole_suite(sys.argv[1:])
-        require_imports(PLAN.loggers(*STORE.untrained(PLAN.runs)))
+        require_imports(PLAN.loggers(*STORE.untrained(PLAN.logged)))
 except (UserError, OSError) as error:  # OSError: a full disk, a tree that cannot be written
     print(f"distillbench: {one_line(error)}", file=sys.stderr)
     sys.exit(2)

@@ -1,56 +1,81 @@
-"""What methods, networks, datasets and trainers declare about themselves, read without importing them.
+"""The registry of components: what methods, trainers, transforms, datasets, networks and tasks declare, and their code.
 
 Declarations are literals in the component's own file (`name = "KD"`, `keys = {"TEMPERATURE": Key(4.0, ...)}`).
 Planning a suite must not import torch, so they are read from the syntax tree: the file is parsed, never
-executed. Adding a component is adding a file to its folder.
+executed. Adding a component is adding a file to its kind's folder, or to a folder below it.
 """
 
 from functools import cache
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from distillbench.config.declarations import DATASET, FAMILY, METHOD, SCALING, TRAINER, read_declaration
+from distillbench.config.declarations import read_declaration
+from distillbench.config.kinds import KINDS
 from distillbench.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
-KINDS = {"methods": METHOD, "models": FAMILY, "data": DATASET, "engine/trainers": TRAINER}  # by folder
 own_methods = {}  # methods in files of the user's own, by name; see config/method_files.py
 
 
-def read_declarations(path):
-    """What a file in a folder of components declares, or None; see `declarations.read_declaration`."""
-    return read_declaration(path, KINDS[path.parent.relative_to(PACKAGE).as_posix()], optional=True)
-
-
-def _registry(folder):
-    found = {}
-    for path in sorted((PACKAGE / folder).glob("*.py")):
-        if declared := read_declarations(path):
-            _add(found, declared["name"], declared, path)
-    return found
-
-
-def _add(found, name, declared, path):
-    """Raises UserError, naming both files, if there is one of that name."""
-    if name in found:
-        other = path.with_name(f"{found[name]['module']}.py")
-        raise UserError(f"{path}: the name {name} is declared in {other} too; choose another")
-    found[name] = declared
+# What is declared
 
 
 @cache
-def packaged_methods():
-    return _registry("methods")
+def packaged(what):
+    """{name: declaration} of every component of a kind in the package; what: of `KINDS`."""
+    return _by_name(_declarations(what))
+
+
+def _declarations(what):
+    """The declarations of a kind, in the order of their files. A file that declares nothing is no component."""
+    folder = PACKAGE / KINDS[what].folder
+    for path in sorted(folder.rglob("*.py")):
+        *folders, stem = path.relative_to(folder).with_suffix("").parts
+        module = ".".join(folders if stem == "__init__" else [*folders, stem])
+        if declared := read_declaration(path, KINDS[what], module, optional=True):
+            yield declared
+
+
+def _by_name(declarations, field="name"):
+    """{name: declaration}. Raises UserError, naming both files, if two have one name, or one value of another field."""
+    found = {}
+    for declared in declarations:
+        other, path = found.setdefault(declared[field], declared), declared["path"]
+        if other is not declared:
+            raise UserError(f"{path}: the {field} {declared[field]} is declared in {other['path']} too; choose another")
+    return found
 
 
 def methods():
-    """{name: {version, keys, needs, views, temperature, ...}} of every method, by its `DISTILLER.TYPE`."""
+    """{name: {version, keys, node, teacher, views, temperature, ...}} of every method, by its `DISTILLER.TYPE`."""
     return {**packaged_methods(), **own_methods}
 
 
 @cache
+def packaged_methods():
+    require_one_key_a_name()
+    return packaged("method")
+
+
+def require_one_key_a_name(*own):
+    """Raise UserError, naming both files, where two components declare a key of one name in one node differently.
+
+    own: declarations of methods beside the package's components.
+    """
+    first = {}
+    for declared in (*packaged("method").values(), *trainers().values(), *transforms().values(), *own):
+        for name, key in declared["keys"].items():
+            key_name = f"{declared['node']}.{name}"
+            other = first.setdefault(key_name, declared)
+            if other["keys"][name] != key:
+                remedy = "write the same Key(...) in both"
+                raise UserError(f"{declared['path']}: {key_name} is another key in {other['path']}; {remedy}")
+
+
 def trainers():
-    """{name: {version, version_without_margin, node, keys, two_losses, margin}} of every trainer."""
-    return _registry("engine/trainers")
+    """{name: {version, version_without_margin, node, keys, label, two_losses, margin}} of every trainer."""
+    return packaged("trainer")
 
 
 def trainer_version(name, parameters, schedule):
@@ -64,22 +89,96 @@ def trainer_version(name, parameters, schedule):
 
 
 @cache
-def datasets():
-    """{name: {version, sha256, num_classes, image_size, augmentation, ...}} of every dataset."""
-    return _registry("data")
+def transforms():
+    """{name: {version, place, node, keys, label, figure, aliases}} of every transform, in the order of application."""
+    _by_name(packaged("transform").values(), "place")
+    return packaged("transform")
 
 
 @cache
-def gradient_scaling():
-    return read_declaration(PACKAGE / "gradient_scaling.py", SCALING)
-
-
-@cache
-def networks():
-    """{network: {family, module, version, arguments}}; a family's file declares `networks = {name: arguments}`."""
+def aliases():
+    """{name: {method, transform, defaults, keys}} of the names that a method with a transform has elsewhere."""
     found = {}
-    for family in _registry("models").values():
-        about = {"family": family["name"], "module": family["module"], "version": family["version"]}
-        for network, arguments in family["networks"].items():
-            _add(found, network, {**about, "arguments": arguments}, PACKAGE / "models" / f"{family['module']}.py")
+    for declared in transforms().values():
+        for name, alias in declared["aliases"].items():
+            where, method = f"{declared['path']}: aliases: {name}", packaged_methods().get(alias["method"])
+            if name in {**found, **packaged_methods()}:
+                raise UserError(f"{where}: the name is taken; choose another")
+            if not method or not alias["keys"].keys() <= method["keys"].keys():
+                raise UserError(f"{where}: must stand for a method that there is, with keys that this has")
+            found[name] = {**alias, "transform": declared["name"]}
     return found
+
+
+def datasets():
+    """{name: {version, zoo, num_classes, image_size, augmentation, ...}} of every dataset."""
+    return packaged("dataset")
+
+
+def tasks():
+    """{name: {version, headline}} of every task."""
+    return packaged("task")
+
+
+@cache
+def zoos():
+    """{zoo: {network: {family, module, version, arguments}}}; a zoo is a folder of models/, its files are families.
+
+    A family's file declares `networks = {name: arguments}`. Two zoos may have different networks of one name.
+    """
+    families = {}
+    for family in _declarations("family"):
+        zoo, dot, _ = family["module"].partition(".")
+        if not dot:
+            raise UserError(f"{family['path']}: belongs to no zoo; move it into a folder, e.g. models/cifar")
+        families.setdefault(zoo, []).append(family)
+    return {zoo: _networks(_by_name(members).values()) for zoo, members in families.items()}
+
+
+def _networks(families):
+    shared = ("module", "version", "path")
+    return _by_name(
+        {"name": network, "family": family["name"], "arguments": arguments, **{key: family[key] for key in shared}}
+        for family in families
+        for network, arguments in family["networks"].items()
+    )
+
+
+def networks(dataset):
+    """{network: {family, module, version, arguments}} of the zoo of a dataset; dataset: its name."""
+    return zoos().get(datasets().get(dataset, {}).get("zoo"), {})
+
+
+# What is implemented
+
+
+def module(what, declared):
+    """The module of a component, imported. Raises UserError where a user's own file cannot be."""
+    if "file" in declared:
+        return _own_module(declared)
+    return import_module(f"distillbench.{KINDS[what].folder}.{declared['module']}")
+
+
+def implementation(what, name):
+    """The class of a method, trainer or transform. Raises UserError if it is not as its file declares it."""
+    kind, declared = KINDS[what], (methods() if what == "method" else packaged(what))[name]
+    found, where = getattr(module(what, declared), declared["class"], None), declared.get("file", name)
+    if not isinstance(found, type):
+        raise UserError(f"{where}: {declared['class']} is no class once the file is imported; write it as one")
+    values = {field: getattr(found, field, rule.default) for field, rule in kind.fields.items()}
+    for attribute, value in kind.finished(values).items():
+        if value != declared[attribute] and attribute != "bibtex":
+            remedy = f"write `{attribute} = ...` with literals in the class's own body"
+            raise UserError(f"{where}: {name} inherits or computes its {attribute}; {remedy}")
+    return found
+
+
+def _own_module(declared):
+    specification = spec_from_file_location(f"distillbench_own_{declared['module']}", declared["file"])
+    own = module_from_spec(specification)
+    try:
+        specification.loader.exec_module(own)
+    except Exception as error:  # whatever the user's code raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{declared['file']}: cannot be imported ({reason})") from error
+    return own

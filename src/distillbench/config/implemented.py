@@ -8,6 +8,7 @@ import rfc8785
 
 from distillbench.config import components
 from distillbench.config.resolve import flatten, resolve
+from distillbench.config.schema import below
 from distillbench.config.specification import (
     CHECKPOINTS,
     RUN_ID,
@@ -84,7 +85,7 @@ def older(specification):
     if trainer := declared["trainer"]:
         now = components.trainer_version(trainer["name"], specification.parameters("trainer"), data["schedule"])
         declared["trainer"] = {"version": now}
-    declared["gradient_scaling"] = components.gradient_scaling() if data["gradient_scaling"] else None
+    declared |= {transform["place"]: transform for transform in specification.transforms.values()}
     for part, values in declared.items():
         if values and data[part].get("version") != values["version"]:
             found.append(f"{part} {data[part].get('version')} (now {values['version']})")
@@ -95,7 +96,7 @@ def _named(data):
     """{part of a specification: (the component that it names, those that there are)}"""
     return {
         "dataset": (data["dataset"]["name"], components.datasets()),
-        "student": (data["student"]["network"], components.networks()),
+        "student": (data["student"]["network"], components.networks(data["dataset"]["name"])),
         "method": (data["method"]["name"], components.methods()),
         "trainer": (data["trainer"]["name"], components.trainers()),
     }
@@ -103,9 +104,10 @@ def _named(data):
 
 def _require_sections(run, data):
     """Raise UserError where a section is no mapping."""
+    places = [declared["place"] for declared in components.transforms().values()]
     sections = {part: data.get(part) for part in SECTIONS}
-    sections |= {part: data[part] for part in ("teacher", "gradient_scaling") if data.get(part) is not None}
-    for part in ("method", "trainer", "gradient_scaling"):
+    sections |= {part: data[part] for part in ("teacher", *places) if data.get(part) is not None}
+    for part in ("method", "trainer", *places):
         if isinstance(sections.get(part), dict) and "parameters" in sections[part]:
             sections[f"{part}.parameters"] = sections[part]["parameters"]
     for part, value in sections.items():
@@ -132,23 +134,23 @@ def _require_source(run, method):
 def _plan_again(specification):
     """The specification that planning would write now for what this one says."""
     data = specification.data
-    method, trainer = data["method"]["name"], components.trainers()[data["trainer"]["name"]]
+    method, trainer = components.methods()[data["method"]["name"]], components.trainers()[data["trainer"]["name"]]
     keys = {
         "DATASET.TYPE": data["dataset"]["name"],
-        "DISTILLER.TYPE": method,
+        "DISTILLER.TYPE": method["name"],
         "DISTILLER.STUDENT": data["student"]["network"],
         "SOLVER.TRAINER": trainer["name"],
         "SOLVER.BATCH_SIZE": data["batch"]["size"],
         "SOLVER.PRECISION": data["precision"],
         "SOLVER.THREADS": data["threads"],
         **{f"SOLVER.{key}": value for key, value in data["schedule"].items()},
-        **{f"{method}.{key}": value for key, value in specification.parameters("method").items()},
-        **{f"{trainer['node']}.{key}": value for key, value in specification.parameters("trainer").items()},
+        **below(method["node"], specification.parameters("method")),
+        **below(trainer["node"], specification.parameters("trainer")),
     }
-    if data["gradient_scaling"]:
-        keys |= {f"GKD.{key}": value for key, value in specification.parameters("gradient_scaling").items()}
-    resolved = resolve((), flatten(keys, specification.id))
-    return build_specification(resolved.config, scaled=resolved.scaled, teacher=data["teacher"], seed=data["seed"])
+    for transform in specification.transforms.values():
+        keys |= {transform["node"]: {}, **below(transform["node"], specification.parameters(transform["place"]))}
+    config, transforms, _ = resolve((), flatten(keys, specification.id))
+    return build_specification(config, transforms=transforms, teacher=data["teacher"], seed=data["seed"])
 
 
 def _require_same(run, stated, here, what):
@@ -170,7 +172,7 @@ def _typed(value):
 
 def _require_teacher(specification):
     teacher, run = specification["teacher"], specification.id
-    needs = bool(components.methods()[specification["method"]["name"]]["needs"])
+    needs = components.methods()[specification["method"]["name"]]["teacher"] != "none"
     if needs != bool(teacher):
         name = specification["method"]["name"]
         raise UserError(f"{run}: teacher: {name} {'needs one' if needs else 'has no use for one'}; plan again")

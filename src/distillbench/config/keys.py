@@ -1,7 +1,7 @@
 """`Key`: the declaration of one configuration key, and the typing of its values."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distillbench.errors import UserError, one_of
@@ -18,6 +18,8 @@ class Key:
     default: the value in mdistiller's dialect; `gkd` the one in the GKD repository's, if another.
     minimum, above, maximum: bounds, `above` exclusive; for a list they hold for each entry.
     choices: the valid values of a text; with `or_number` a number is valid too.
+    increasing: of a list of numbers, that each is larger than the one before. The entries of a list have the type of
+        the default's first.
     ignored_by_gkd: the GKD repository reads the key and does not use it: its effective value there is `gkd`.
     identity: whether the value is part of a run's specification; `why` gives the reason in the docs.
     neutral: for a key that was added after schema 1: the value at which the key is left out of the digest,
@@ -31,6 +33,7 @@ class Key:
     maximum: float | None = None
     choices: tuple[str, ...] | None = None
     or_number: bool = False
+    increasing: bool = False
     gkd: Any = UNSET
     ignored_by_gkd: bool = False
     identity: bool = True
@@ -40,10 +43,15 @@ class Key:
     @property
     def type_name(self):
         if isinstance(self.default, (list, tuple)):
-            return "list of integers"
+            return f"list of {self._entry.type_name}s"
         if self.choices:
             return " | ".join(self.choices) + (" | number" if self.or_number else "")
         return {bool: "true or false", int: "integer", float: "number", str: "text"}[type(self.default)]
+
+    @property
+    def _entry(self):
+        """The key of an entry of a list."""
+        return replace(self, default=self.default[0])
 
     @property
     def range_text(self):
@@ -63,40 +71,33 @@ class Key:
         """Return `value` as the key's type. Raises UserError (`where` names file and key) if it cannot be."""
         if isinstance(self.default, (list, tuple)):
             return self._list(value, where)
-        if self.choices and not (self.or_number and _number(value) is not None):
-            return self._choice(value, where)
-        if isinstance(self.default, bool):
-            if isinstance(value, bool):
-                return value
+        typed = self._typed(value)
+        if typed is None:
             raise self._wrong_type(value, where)
-        if isinstance(self.default, str) and not self.or_number:
-            if isinstance(value, str):
-                return value
-            raise self._wrong_type(value, where)
+        if isinstance(typed, str) and self.choices and typed not in self.choices:
+            raise UserError(f"{where}: {one_of(value, self.choices, 'value')}")
+        if isinstance(typed, (str, bool)):
+            return typed
+        self._in_range(typed, value, where)
+        return int(typed) if isinstance(self.default, int) else float(typed)
+
+    def _typed(self, value):
+        """The value as a text, bool or number, as the default is; None if it cannot be."""
         number = _number(value)
-        if number is None or (isinstance(self.default, int) and number != int(number)):
-            raise self._wrong_type(value, where)
-        self._in_range(number, value, where)
-        return int(number) if isinstance(self.default, int) else float(number)
+        if isinstance(self.default, str) and not (self.or_number and number is not None):
+            return value if isinstance(value, str) and (self.choices or not self.or_number) else None
+        if isinstance(self.default, bool):
+            return value if isinstance(value, bool) else None
+        return None if number is None or (isinstance(self.default, int) and number != int(number)) else number
 
     def _list(self, value, where):
-        if not isinstance(value, (list, tuple)):
+        entry = self._entry
+        if not isinstance(value, (list, tuple)) or any(entry._typed(v) is None for v in value):
             raise self._wrong_type(value, where)
-        numbers = [_number(v) for v in value]
-        if any(n is None or n != int(n) for n in numbers):
-            raise self._wrong_type(value, where)
-        for number in numbers:
-            self._in_range(number, value, where)
-        if numbers != sorted(set(numbers)):
+        entries = [entry.check(v, where) for v in value]
+        if self.increasing and entries != sorted(set(entries)):
             raise UserError(f"{where}: {value!r} must increase, e.g. {list(self.default)}")
-        return [int(n) for n in numbers]
-
-    def _choice(self, value, where):
-        if not isinstance(value, str):
-            raise self._wrong_type(value, where)
-        if value not in self.choices:
-            raise UserError(f"{where}: {one_of(value, self.choices, 'value')}")
-        return value
+        return entries
 
     def _in_range(self, number, value, where):
         largest = LARGEST[float if isinstance(self.default, (float, str)) else int]

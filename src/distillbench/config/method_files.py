@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from distillbench.config import components, schema
-from distillbench.config.declarations import METHOD, parse, read_declaration
+from distillbench.config.declarations import parse, read_declaration
+from distillbench.config.kinds import METHOD
 from distillbench.errors import UserError
 
 
@@ -23,18 +24,25 @@ def use(files, root=".", where="method file"):
         taken = {other.lower() for other in (*components.packaged_methods(), *found, *_reserved())}
         if name.lower() in taken:  # the directory of its runs is lower case
             raise UserError(f"{where}: {file}: the name {name} is taken; choose another `name`")
+        if declared["node"].partition(".")[0] in _reserved():
+            raise UserError(f"{where}: {file}: the node {declared['node']} is taken; choose another `node`")
         found[name] = declared
+    components.require_one_key_a_name(*found.values())
     if found != components.own_methods:
         components.own_methods.clear()
         components.own_methods.update(found)
-        for cached in (schema.base_keys, schema.method_keys, schema.all_keys):
-            cached.cache_clear()
+        schema.base_keys.cache_clear()
+        schema.all_keys.cache_clear()
 
 
 def read(file, root=".", where="method file"):
     """What a method's file declares, with `file` and `sha256`, the digest of its source."""
     path, label = Path(root) / file, f"{where}: {file}"
-    return {**read_declaration(path, METHOD, label), "file": str(file), "sha256": source_digest(parse(path, label))}
+    return {
+        **read_declaration(path, METHOD, label=label),
+        "file": str(file),
+        "sha256": source_digest(parse(path, label)),
+    }
 
 
 def source_digest(tree):
@@ -54,11 +62,9 @@ def _canonical(node):
 
 
 def _is_reference(node):
-    return (
-        isinstance(node, ast.Assign)
-        and [getattr(target, "id", "") for target in node.targets] == ["bibtex"]
-        and isinstance(node.value, ast.Constant)
-    )
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    named = [getattr(target, "id", "") for target in targets] == ["bibtex"]
+    return named and isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Constant)
 
 
 def _documented(node):
@@ -66,5 +72,6 @@ def _documented(node):
 
 
 def _reserved():
-    """First parts of the package's own keys: SOLVER, GKD, ..."""
-    return {key.partition(".")[0] for key in (*schema.base_keys(), *schema.scaling_keys(), *schema.alias_keys())}
+    """First parts of the package's keys that are no method's: SOLVER, LOG, ..."""
+    nodes = {declared["node"] for declared in components.transforms().values()}
+    return {key.partition(".")[0] for key in (*schema.base_keys(), *nodes, *components.aliases())}

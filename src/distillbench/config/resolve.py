@@ -7,8 +7,6 @@ from yacs.config import CfgNode
 from distillbench.config import components, schema
 from distillbench.errors import UserError, one_of
 
-SWITCH = "GKD"  # the node whose presence switches the gradient scaling on
-
 
 class Written(NamedTuple):
     """Keys as they were written in one place: `values` by dotted key, `nodes` that are there (even if empty)."""
@@ -23,10 +21,10 @@ class Written(NamedTuple):
 
 
 class Resolved(NamedTuple):
-    """config: frozen yacs node of everything; scaled: whether GKD is on; notes: what a dialect changed."""
+    """config: frozen yacs node of everything; transforms: names of those that are on; notes: what a dialect changed."""
 
     config: CfgNode
-    scaled: bool
+    transforms: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -71,7 +69,8 @@ def resolve(layers, row):
     for layer in (*layers, row):
         merged |= layer.values
     _check_trainer(row, merged)
-    dialect = "gkd" if method == schema.ALIAS else merged.get("DEFAULTS", "mdistiller")
+    alias = components.aliases().get(method)
+    dialect = alias["defaults"] if alias else merged.get("DEFAULTS", "mdistiller")
     values, notes = {}, []
     for name, key in keys.items():
         value = merged.get(name, key.default_in(dialect))
@@ -79,9 +78,8 @@ def resolve(layers, row):
             notes.append(f"{name} {value:g} has no effect in the GKD repository; {key.gkd:g} is used")
             value = key.gkd
         values[schema.without_alias(name)] = value
-    if method == schema.ALIAS:
-        values["DISTILLER.TYPE"] = schema.ALIASED
-    return Resolved(_tree(values), _scaled(row), tuple(notes))
+    values["DISTILLER.TYPE"] = _implemented(method)
+    return Resolved(_tree(values), transforms_of(row), tuple(notes))
 
 
 def read_keys(row, layers=()):
@@ -90,12 +88,14 @@ def read_keys(row, layers=()):
     for written in (*layers, row):
         trainer = written.values.get("SOLVER.TRAINER", trainer)
     keys = {**schema.base_keys(), **schema.method_keys(method), **schema.trainer_keys(trainer)}
-    return {**keys, **schema.scaling_keys()} if _scaled(row) else keys
+    for transform in transforms_of(row):
+        keys |= schema.transform_keys(transform)
+    return keys
 
 
 def needs_teacher(row):
     """Whether a row's method uses anything of a teacher."""
-    return bool(components.methods()[schema.ALIASED if _method(row) == schema.ALIAS else _method(row)]["needs"])
+    return components.methods()[_implemented(_method(row))]["teacher"] != "none"
 
 
 def _method(row):
@@ -104,13 +104,23 @@ def _method(row):
     return row.values["DISTILLER.TYPE"]
 
 
-def _scaled(row):
-    """Whether GKD scales the row's distillation loss: its node is there, or the method is the alias for that."""
-    method = _method(row)
-    if SWITCH in row.nodes and method != schema.ALIAS and not components.methods()[method]["temperature"]:
-        remedy = "remove GKD or change the method"
-        raise UserError(f"{row.where}.GKD: {method} has no loss on student against teacher logits; {remedy}")
-    return SWITCH in row.nodes or method == schema.ALIAS
+def _implemented(method):
+    """The name of a method, which may be that of an alias."""
+    return components.aliases().get(method, {}).get("method", method)
+
+
+def transforms_of(row):
+    """Names of the transforms that are on in a row: their node is there, or the method is an alias for one with it."""
+    method, found = _method(row), []
+    for name, declared in components.transforms().items():
+        if declared["node"] not in row.nodes and components.aliases().get(method, {}).get("transform") != name:
+            continue
+        if not components.methods()[_implemented(method)]["temperature"]:
+            problem = f"{method} has no loss on student against teacher logits"
+            node = declared["node"]
+            raise UserError(f"{row.where}.{node}: {problem}; remove {node} or change the method")
+        found.append(name)
+    return tuple(found)
 
 
 def _check_trainer(row, values):
@@ -120,7 +130,8 @@ def _check_trainer(row, values):
     declared = components.trainers()[trainer]
     if declared["two_losses"] and not needs_teacher(row):
         alone = _method(row)
-        raise UserError(f"{row.where}: SOLVER.TRAINER {trainer} needs a distillation loss, {alone} has none; use base")
+        remedy = f"use {defaults['SOLVER.TRAINER'].default}"
+        raise UserError(f"{row.where}: SOLVER.TRAINER {trainer} needs a distillation loss, {alone} has none; {remedy}")
     if declared["margin"]:
         key = f"{declared['node']}.{declared['margin']}"
         momentum = values.get("SOLVER.MOMENTUM", defaults["SOLVER.MOMENTUM"].default)
@@ -131,7 +142,8 @@ def _check_trainer(row, values):
 
 
 def _nodes():
-    return {name[:i] for name in schema.all_keys() for i, letter in enumerate(name) if letter == "."}
+    switches = {declared["node"] for declared in components.transforms().values()}  # may be without keys
+    return switches | {name[:i] for name in schema.all_keys() for i, letter in enumerate(name) if letter == "."}
 
 
 def _known_node(name, where):

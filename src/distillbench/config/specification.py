@@ -12,6 +12,7 @@ import rfc8785
 
 from distillbench.config import components
 from distillbench.config.keys import UNSET
+from distillbench.config.kinds import DIGESTS
 from distillbench.config.schema import SCHEMA
 from distillbench.errors import UserError
 from distillbench.files import read_json
@@ -65,12 +66,15 @@ class Specification:
 
     @property
     def method_label(self):
-        parts = [self["method"]["name"]]
-        if self["gradient_scaling"]:
-            parts.append("gkd")
-        if self["trainer"]["name"] != "base":
-            parts.append(self["trainer"]["name"])
-        return "+".join(parts).lower()
+        trainer = self["trainer"]["name"]
+        transforms = [declared["label"] for declared in self.transforms.values()]
+        parts = [self["method"]["name"], *transforms, components.trainers().get(trainer, {}).get("label", trainer)]
+        return "+".join(filter(None, parts)).lower()
+
+    @property
+    def transforms(self):
+        """{name: declaration} of the transforms that logits go through, in this order."""
+        return {name: d for name, d in components.transforms().items() if self.data.get(d["place"])}
 
     @property
     def teacher_network(self):
@@ -84,7 +88,7 @@ class Specification:
         return teacher["id"] if teacher and teacher["kind"] == "run" else None
 
     def parameters(self, part):
-        """The hyper-parameters of "method", "gradient_scaling" or "trainer"; those that did not exist when the
+        """The hyper-parameters of "method", "trainer" or a transform's place; those that did not exist when the
         specification was written have the value that stands for what was done then.
         """
         keys = _declared_keys(self.data)[part]
@@ -130,7 +134,7 @@ def _declared_keys(data):
     """{part of a specification: declared keys of its parameters}. A user's own method is known by its digest."""
     return {
         "method": components.packaged_methods().get(data["method"]["name"], {}).get("keys", {}),
-        "gradient_scaling": components.gradient_scaling()["keys"],
+        **{declared["place"]: declared["keys"] for declared in components.transforms().values()},
         "trainer": components.trainers().get(data["trainer"]["name"], {}).get("keys", {}),
     }
 
@@ -171,10 +175,10 @@ def read_specification(path):
     return specification
 
 
-def build_specification(config, *, scaled, teacher, seed):
+def build_specification(config, *, transforms, teacher, seed):
     """The specification of one run.
 
-    config: the resolved yacs node; scaled: whether GKD scales the distillation loss's gradient;
+    config: the resolved yacs node; transforms: names of those that its logits go through;
     teacher: the teacher object of the specification, or None; seed: integer >= 0.
     """
     method = components.methods()[config.DISTILLER.TYPE]
@@ -201,10 +205,10 @@ def build_specification(config, *, scaled, teacher, seed):
             "method": {
                 "name": method["name"],
                 "version": method["version"],
-                "parameters": _parameters(config, method["name"], method["keys"]),
+                "parameters": _parameters(config, method["node"], method["keys"]),
                 **({"source_sha256": method["sha256"]} if "file" in method else {}),
             },
-            "gradient_scaling": _scaling(config) if scaled else None,
+            **{d["place"]: _transform(config, d, name in transforms) for name, d in components.transforms().items()},
             "trainer": {
                 "name": trainer["name"],
                 "version": components.trainer_version(trainer["name"], trainer_parameters, schedule),
@@ -224,17 +228,23 @@ def build_specification(config, *, scaled, teacher, seed):
 def evaluated(dataset, network):
     """What of a specification its evaluation depends on, as the code at hand does it. dataset, network: names."""
     declared = components.datasets()[dataset]
+    digests = {field: declared[field] for field in DIGESTS if declared[field] is not None}
     return {
         "schema": SCHEMA,
         "task": "classification",
-        "dataset": {**{key: declared[key] for key in ("name", "version", "sha256")}, "protocol": "published"},
-        "student": {"network": network, "version": components.networks()[network]["version"], "weights": None},
+        "dataset": {"name": dataset, "version": declared["version"], **digests, "protocol": "published"},
+        "student": {"network": network, "version": components.networks(dataset)[network]["version"], "weights": None},
     }
 
 
-def _scaling(config):
-    scaling = components.gradient_scaling()
-    return {"version": scaling["version"], "parameters": _parameters(config, "GKD", scaling["keys"])}
+def _transform(config, declared, used):
+    """What stands at the place of a transform; without a neutral value there, it would rename every run without it."""
+    place = declared["place"]
+    if NEUTRAL[SCHEMA].get((place,), ...) is not None:
+        raise UserError(f'{declared["path"]}: place: write ("{place}",): None in NEUTRAL, config/specification.py')
+    if not used:
+        return None
+    return {"version": declared["version"], "parameters": _parameters(config, declared["node"], declared["keys"])}
 
 
 def _parameters(config, node, keys):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distillbench.config import components, method_files
-from distillbench.config.resolve import SWITCH, Written, flatten, needs_teacher, read_keys, resolve
+from distillbench.config.resolve import Written, flatten, needs_teacher, read_keys, resolve
 from distillbench.config.schema import all_keys
 from distillbench.config.specification import Specification, build_specification, is_seed
 from distillbench.config.suite_file import TEACHER, require_suite
@@ -20,7 +20,7 @@ from distillbench.loggers import asked_for
 SECTIONS = ("dataset", "seeds", "base", "teachers", "teacher_seed", "pairs", "method_files", "methods", "sweep")
 REQUIRED = ("dataset", "seeds", "pairs", "methods")
 MATCHED = 1000  # a matched teacher of student seed s has seed 1000 + s, in every suite
-SWITCHED = f"`{SWITCH}: {{}}` in a row switches it on"
+SWITCHED = "`{}: {{}}` in a row switches it on"
 SET_ELSEWHERE = {"DATASET.TYPE": "dataset:", "DISTILLER.TEACHER": "pairs:", "DISTILLER.STUDENT": "pairs:"}
 
 
@@ -80,9 +80,18 @@ class Suite:
             for cell in reversed(self.cells)
         }
 
+    @cached_property
+    def logged(self):
+        """{run id: {package}} of the runs that are logged to more than their history.csv."""
+        logged = {}
+        for cell in self.cells:
+            if cell.loggers:
+                logged.setdefault(cell.specification.id, set()).update(cell.loggers)
+        return logged
+
     def loggers(self, *runs):
         """What runs are logged to beside their history.csv."""
-        return sorted({name for cell in self.cells if cell.specification.id in runs for name in cell.loggers})
+        return sorted(set().union(*(self.logged.get(run, ()) for run in runs)))
 
     def only(self, patterns):
         """The part of the suite that comma-separated shell patterns name, with the teachers that it needs.
@@ -146,14 +155,16 @@ class _Reader:
 
     def suite(self):
         base, teachers = self.flat("base", self.content.get("base", {}), below_rows=True), self.teachers()
-        dataset, seeds, pairs, rows = self.dataset(), self.seeds(teachers["matched"]), self.pairs(), self.rows()
+        dataset, seeds, rows = self.dataset(), self.seeds(teachers["matched"]), self.rows()
+        pairs = self.pairs(dataset)
         cells, places = {}, {}  # places: {where: (`Written`, keys that runs read, those that they take from there)}
 
         def add(pair, row, role, control, seed, network, layers, written, teacher=None):
             """Resolve a run and put it into its cell; returns its specification."""
             facts = {"DATASET.TYPE": dataset, "DISTILLER.TEACHER": pair["teacher"], "DISTILLER.STUDENT": network}
-            resolved = resolve((base, *layers, Written(facts, frozenset(), written.where)), written)
-            specification = build_specification(resolved.config, scaled=resolved.scaled, teacher=teacher, seed=seed)
+            facts = Written(facts, frozenset(), written.where)
+            config, transforms, notes = resolve((base, *layers, facts), written)
+            specification = build_specification(config, transforms=transforms, teacher=teacher, seed=seed)
             keys, above = set(read_keys(written, (base, *layers))), set()
             for there in (written, *reversed(layers), base):  # the highest place decides a key's value
                 _, read, taken = places.setdefault(there.where, (there, set(), set()))
@@ -161,10 +172,10 @@ class _Reader:
                 taken.update(keys - above)
                 above.update(there.values)
             place = (pair["name"], pair["teacher"], pair["student"], seed)
-            notes = list(resolved.notes)
-            if (resolved.scaled or resolved.config.SOLVER.TRAINER != "base") and role == "distilled" and not control:
-                notes.append("has no control, so that its gain cannot be told from its weights'; see docs/methods.md")
-            cell = Cell(row, role, control, *place, specification, tuple(notes), asked_for(resolved.config))
+            weighted = transforms or components.trainers()[config.SOLVER.TRAINER]["label"]
+            if weighted and role == "distilled" and not control:
+                notes += ("has no control, so that its gain cannot be told from its weights'; see docs/methods.md",)
+            cell = Cell(row, role, control, *place, specification, notes, asked_for(config))
             cells.setdefault(cell.name, cell)
             return specification
 
@@ -237,7 +248,7 @@ class _Reader:
         written = Written({**written.values, "DISTILLER.TYPE": "NONE"}, written.nodes, written.where)
         return {**options, "matched": mode == "matched", "written": written}
 
-    def pairs(self):
+    def pairs(self, dataset):
         expected = "mappings {teacher: NETWORK, student: NETWORK}"
         pairs = []
         for i, entry in enumerate(
@@ -248,8 +259,7 @@ class _Reader:
                     raise self.error(
                         f"pairs[{i}].{side}", f"is missing; a pair needs teacher and student, e.g. {expected}"
                     )
-                if not isinstance(entry[side], str) or entry[side] not in components.networks():
-                    raise self.error(f"pairs[{i}].{side}", one_of(entry[side], components.networks(), "network"))
+                self.require_network(f"pairs[{i}].{side}", entry[side], dataset)
             written = self.flat(
                 f"pairs[{i}]", {k: v for k, v in entry.items() if k not in ("teacher", "student")}, True
             )
@@ -260,6 +270,15 @@ class _Reader:
             if name in names[:i]:
                 raise self.error(f"pairs[{i}]", f"{name} stands twice; remove one")
         return pairs
+
+    def require_network(self, place, name, dataset):
+        known = components.networks(dataset)
+        if not known:
+            raise self.error(place, f"there are no networks for {dataset} yet; choose another dataset")
+        if isinstance(name, str) and name not in known and any(name in zoo for zoo in components.zoos().values()):
+            raise self.error(place, f"{name} is no network for {dataset}; valid: {', '.join(sorted(known))}")
+        if not isinstance(name, str) or name not in known:
+            raise self.error(place, one_of(name, known, "network"))
 
     def rows(self):
         """[(display name, `Written`, control's display name or "")], sweeps expanded."""
@@ -338,17 +357,20 @@ def _without_effect(written, read, taken):
 
     read: the keys that runs read; taken: those whose value they take from this place, if it has one.
     """
+    switches = {declared["node"]: SWITCHED.format(declared["node"]) for declared in components.transforms().values()}
     for key in written.values.keys() - taken:
         if key in read:
             yield f"{written.where}.{key}: every run that reads it has another value above it; remove it"
             continue
-        remedy = SWITCHED if key.startswith(f"{SWITCH}.") else "remove it or add a row that reads it"
+        remedies = [remedy for node, remedy in switches.items() if key.startswith(f"{node}.")]
+        (remedy,) = remedies or ["remove it or add a row that reads it"]
         yield f"{written.where}.{key}: is read by no run; {remedy}"
     for node in written.nodes:
         if any(key.startswith(f"{node}.") for key in written.values):
             continue
-        if node == SWITCH and "DISTILLER.TYPE" not in written.values:  # not a row
-            yield f"{written.where}.{node}: scales nothing here; {SWITCHED}"
+        if node in switches:
+            if "DISTILLER.TYPE" not in written.values:  # not a row
+                yield f"{written.where}.{node}: transforms nothing here; {switches[node]}"
         elif not any(key.startswith(f"{node}.") for key in read):
             yield f"{written.where}.{node}: is empty and read by no run; remove it"
 

@@ -1,4 +1,5 @@
-"""Datasets, one file each. A dataset's file declares what it is and has `arrays()`, which makes its images.
+"""Datasets, one file each. A dataset's file declares what it is; one that can be loaded has `arrays()`, which makes
+its images. Of the others the shapes are known, so that suites can be planned and networks built.
 
 A prepared dataset is one file, results/data/NAME.npz, with train_images and test_images (uint8, [N, H, W, 3])
 and train_labels and test_labels (int64, [N]). Its digest is declared with the dataset and compared on every
@@ -7,7 +8,6 @@ read, so that the numbers of a run can never come from other images than its spe
 
 import hashlib
 import io
-from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,14 @@ class Images(NamedTuple):
     test_labels: np.ndarray
 
     @property
+    def training(self):
+        return self.train_images, self.train_labels
+
+    @property
+    def test(self):
+        return self.test_images, self.test_labels
+
+    @property
     def digest(self):
         digest = hashlib.sha256()
         for name, array in zip(FIELDS, self, strict=True):
@@ -41,10 +49,19 @@ def data_path(name, root="."):
     return Path(root) / "results" / "data" / f"{name}.npz"
 
 
+def loader(name):
+    """The function `arrays` of a dataset's file. Raises UserError where there is none yet."""
+    found = {n: getattr(components.module("dataset", d), "arrays", None) for n, d in components.datasets().items()}
+    if not found[name]:
+        valid = ", ".join(n for n, arrays in found.items() if arrays)
+        raise UserError(f"{name}: this version cannot load it yet; datasets that it can: {valid}")
+    return found[name]
+
+
 def prepare(name, path):
     """Make the dataset's file. Raises UserError if the images are not those with the declared digest."""
     dataset = components.datasets()[name]
-    images = Images(*import_module(f"distillbench.data.{dataset['module']}").arrays())
+    images = Images(*loader(name)())
     if images.digest != dataset["sha256"]:
         raise UserError(
             f"{name}: the images have the digest {images.digest[:12]}, declared is {dataset['sha256'][:12]};"
@@ -59,6 +76,7 @@ def load(name, path):
     """Read a prepared dataset. Raises UserError if the file is absent, damaged or holds something else."""
     if name not in components.datasets():
         raise UserError(one_of(name, components.datasets(), "dataset"))
+    loader(name)
     remedy = f"make it with `distillbench data {name}`"
     try:
         with np.load(path, allow_pickle=False) as archive:

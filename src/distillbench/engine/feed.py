@@ -3,74 +3,108 @@
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from distillbench.config import components
+from distillbench.data.augment import augmentation_of
 from distillbench.engine.streams import generator
-from distillbench.methods.base import Batch
+from distillbench.group import Alone
+from distillbench.tasks.classification.batches import Batch
+
+DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "tf32": torch.float32}
+EVALUATION_BATCH = {"cpu": 128}  # what fits a core's cache; elsewhere 1024
 
 
-class Resident(NamedTuple):
-    """A split of a dataset on the device: images uint8 [N, H + 2p, W + 2p, 3], zero padded, labels [N]."""
+class Split(NamedTuple):
+    """A split of a dataset on the device: images uint8 [N, H, W, 3], labels int64 [N]."""
 
     images: Tensor
     labels: Tensor
-    padding: int
-    mean: Tensor  # [3], of pixels in 0..1
+    mean: Tensor  # [3], of pixels in 0..1, in the type that networks compute in
     std: Tensor
 
     @classmethod
-    def put(cls, images, labels, declared, device, dtype, padding=0):
-        """images, labels: numpy arrays of a split; declared: the dataset's declaration."""
-        padded = F.pad(torch.from_numpy(images), (0, 0, padding, padding, padding, padding))
+    def put(cls, images, labels, specification, device):
+        """images, labels: numpy arrays of a split of the specification's dataset."""
+        declared, dtype = components.datasets()[specification["dataset"]["name"]], DTYPES[specification["precision"]]
         mean, std = (torch.tensor(declared[key], dtype=dtype, device=device) for key in ("mean", "std"))
-        return cls(padded.to(device), torch.from_numpy(labels).to(device), padding, mean, std)
+        return cls(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), mean, std)
 
     def to(self, device):
-        return self._replace(**{key: getattr(self, key).to(device) for key in ("images", "labels", "mean", "std")})
+        return Split(*(tensor.to(device) for tensor in self))
 
     def normalised(self, images):
         """uint8 [N, H, W, 3] -> floating point [N, 3, H, W], in channels-last memory."""
         return ((images.to(self.mean.dtype) / 255 - self.mean) / self.std).permute(0, 3, 1, 2)
 
+    def batches(self):
+        """Yield (images, labels), normalised and as they are, in the order of the split, in large batches."""
+        size = EVALUATION_BATCH.get(self.labels.device.type, 1024)
+        for start in range(0, len(self.labels), size):
+            yield self.normalised(self.images[start : start + size]), self.labels[start : start + size]
 
-class EpochPlan(NamedTuple):
-    """All random choices of an epoch. V is the number of views, N of training images."""
 
-    order: Tensor  # [N]
-    rows: Tensor  # [V, N], top of the crop
-    columns: Tensor  # [V, N], left of the crop
-    flips: Tensor  # [V, N], bool
+class Feed:
+    """Augmented batches of a resident split. The epoch's plan and the position in it are tensors that never move.
+
+    plan: {"order": [N], and what the augmentation draws: [views, N]}; position: 0-d, how many images of the epoch are
+    behind it.
+    """
+
+    def __init__(self, split, views, seed, group=None):
+        """views: of the specification, their count and augmentation."""
+        self.split, self.seed, self.views, self.group = split, seed, views, group or Alone()
+        self.augmentation = augmentation_of(views["augmentation"])
+        self.images = self.augmentation.prepared(split.images)
+        self.plan, self.position = self._plan(1), torch.zeros((), dtype=torch.int64)
+        self.to(split.labels.device)
 
     def to(self, device):
-        return EpochPlan(*(tensor.to(device) for tensor in self))
+        """Move all tensors to a device."""
+        self.split, self.images, self.position = (x.to(device) for x in (self.split, self.images, self.position))
+        self.plan = {name: tensor.to(device) for name, tensor in self.plan.items()}
+        self.labels, self.device = self.split.labels, self.split.labels.device
+
+    def __len__(self):
+        return len(self.split.labels)
+
+    def _plan(self, epoch):
+        return epoch_plan(self.seed, epoch, len(self), self.views["count"], self.augmentation)
+
+    def begin(self, epoch, position=0):
+        """Go to a position, a number of images, of an epoch (from 1 on)."""
+        for name, tensor in self._plan(epoch).items():
+            self.plan[name].copy_(tensor)
+        self.position.fill_(position)
+
+    def batch(self, size):
+        """The `Batch` of the next `size` images of the epoch."""
+        places = self.position + torch.arange(size, device=self.device)
+        self.position += size
+        index = self.plan["order"].index_select(0, places)
+        drawn = {name: draws.index_select(1, places) for name, draws in self.plan.items() if name != "order"}
+        views = tuple(
+            self.split.normalised(self.augmentation.apply(self.images, index, {n: d[view] for n, d in drawn.items()}))
+            for view in range(self.views["count"])
+        )
+        return Batch(views, self.labels.index_select(0, index), index, self.group)
 
 
 def epoch_plan(seed, epoch, num_images, views, augmentation):
-    """The plan of an epoch: a pure function of its arguments, the same for every method at a seed."""
+    """All random choices of an epoch: a pure function of its arguments, the same for every method at a seed.
+
+    {"order": [num_images], and what the augmentation draws: [views, num_images]}
+    """
     order = torch.randperm(num_images, generator=generator(seed, "order", epoch))
-    draws = generator(seed, "augmentation", epoch)
-    positions = 2 * augmentation["crop_padding"] + 1
-    rows, columns = (torch.randint(positions, (views, num_images), generator=draws) for _ in range(2))
-    flips = torch.rand((views, num_images), generator=draws) < (0.5 if augmentation["flip"] else 0.0)
-    return EpochPlan(order, rows, columns, flips)
+    return {"order": order, **augmentation.draw(generator(seed, "augmentation", epoch), views, num_images)}
 
 
-def fetch(resident, plan, start, stop):
-    """The batch at positions start..stop of an epoch's order."""
-    index = plan.order[start:stop]
-    views = tuple(
-        _view(resident, index, rows[start:stop], columns[start:stop], flips[start:stop])
-        for rows, columns, flips in zip(plan.rows, plan.columns, plan.flips, strict=True)
-    )
-    return Batch(views, resident.labels.index_select(0, index), index)
-
-
-def _view(resident, index, rows, columns, flips):
-    size = resident.images.shape[1] - 2 * resident.padding
-    steps = torch.arange(size, device=index.device)
-    across = torch.where(flips[:, None], size - 1 - steps, steps)
-    images = resident.images[
-        index[:, None, None], (rows[:, None] + steps)[:, :, None], (columns[:, None] + across)[:, None, :]
-    ]
-    return resident.normalised(images)
+def generated_feed(specification, num_images, device="cpu"):
+    """A feed of random images and labels, shaped as those of the specification's dataset, which need not be here."""
+    declared = components.datasets()[specification["dataset"]["name"]]
+    size, stream = declared["image_size"], generator(0, "images", declared["name"])
+    images = torch.randint(256, (num_images, size, size, 3), dtype=torch.uint8, generator=stream)
+    labels = torch.randint(declared["num_classes"], (num_images,), generator=stream)
+    split = Split.put(images.numpy(), labels.numpy(), specification, device)
+    views = {"count": specification["views"]["count"], "augmentation": {"crop_padding": 1, "flip": True}}
+    return Feed(split, views, specification["seed"])

@@ -15,23 +15,25 @@ from distillbench.store.place import bring
 
 @dataclass
 class Progress:
-    """Where a run stands. `position` is the number of images of `epoch` that are done, `sums` their metrics."""
+    """Where a run stands. `position` is the number of images of `epoch` that are done."""
 
     epoch: int = 1
     position: int = 0
-    sums: dict = field(default_factory=dict)
     rows: list = field(default_factory=list)  # of history.csv, one a finished epoch
+    reached: str = ""  # the last epoch's headline metric, for people
     best_epoch: int = 0
     best_weights: dict = field(default_factory=dict)
     seconds: float = 0.0  # of all attempts so far
 
-    def end_epoch(self, row, student):
-        """Note a finished epoch; the best one is the first with the highest top-1 on the evaluated split."""
+    def end_epoch(self, row, network, split, headline):
+        """Note a finished epoch; the best one is the first with the highest headline metric on the evaluated split."""
         self.rows.append(row)
-        if not self.best_epoch or row["test_top1"] > self.rows[self.best_epoch - 1]["test_top1"]:
+        selected = f"{split}_{headline}"
+        self.reached = f"{split} {row[selected]:.2f}"
+        if not self.best_epoch or row[selected] > self.rows[self.best_epoch - 1][selected]:
             self.best_epoch = row["epoch"]
-            self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in student.state_dict().items()}
-        self.epoch, self.position, self.sums = row["epoch"] + 1, 0, {}
+            self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+        self.epoch, self.position = row["epoch"] + 1, 0
 
 
 class Flight:
@@ -63,8 +65,8 @@ class Flight:
                 raise UserError(f"{path}: the state of another run; remove {self.work}")
             if state.get("inputs", self.inputs) == self.inputs:
                 learner.load_state_dict(state["learner"])
+                learner.sums.load_state_dict(state["progress"].pop("sums"))
                 progress = Progress(**state["progress"])
-                progress.sums = {name: value.to(learner.trainer.lr.device) for name, value in progress.sums.items()}
                 self.saved_epoch = len(progress.rows)
             else:
                 report(f"{path}: made with another {_differing(state['inputs'], self.inputs)}; training begins anew")
@@ -75,18 +77,19 @@ class Flight:
         """Save if the last time is `save_seconds` ago. Raises RunFailed, saving nothing, once a sum is not finite."""
         if time.monotonic() - self.saved < self.save_seconds:
             return
-        for name, value in progress.sums.items():
+        sums = learner.sums.state_dict() if progress.position else {}
+        for name, value in sums.items():
             if not value.isfinite().all():
                 raise RunFailed(f"{name} is not finite in epoch {progress.epoch}")
         content = {"sha256": self.specification.digest, "inputs": self.inputs, "learner": learner.state_dict()}
-        save_tensors(self.work / STATE, {**content, "progress": {**vars(progress), "seconds": seconds}})
+        save_tensors(self.work / STATE, {**content, "progress": {**vars(progress), "sums": sums, "seconds": seconds}})
         self.saved, self.saved_epoch = time.monotonic(), len(progress.rows)
 
     def report(self, progress):
         """Leave for `distillbench status` how far the run is, and how far a state of it is saved."""
         content = {"attempts": self.attempts, "epoch": len(progress.rows), "saved_epoch": self.saved_epoch}
         content["epochs"] = self.specification["schedule"]["EPOCHS"]
-        content["test_top1"] = progress.rows[-1]["test_top1"] if progress.rows else None
+        content["reached"] = progress.reached
         write_atomically(self.work / PROGRESS, to_json(content))
 
 

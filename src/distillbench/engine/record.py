@@ -39,18 +39,18 @@ class Stopwatch:
         return self.earlier + time.monotonic() - self.start
 
 
-def write_run(out, specification, student, progress, teacher_digest, attempts, watch, source):
+def write_run(out, specification, network, progress, teacher_digest, attempts, watch, source):
     """Write the files of a finished run into the folder `out`.
 
-    progress: `flight.Progress` after the last epoch; teacher_digest: of the teacher's weights really used,
-    or None; attempts: number of processes that it took; source: where the specification was written down (file, row,
-    dialect), or None.
+    network: what is deployed; progress: `flight.Progress` after the last epoch; teacher_digest: of the teacher's
+    weights really used, or None; attempts: number of processes that it took; source: where the specification was
+    written down (file, row, dialect), or None.
     """
     out = Path(out)
-    last = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
+    last = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     best = {name: tensor.contiguous() for name, tensor in progress.best_weights.items()}
     image_size = components.datasets()[specification["dataset"]["name"]]["image_size"]
-    parameters, multiply_adds = network_cost(student, image_size)
+    parameters, multiply_adds = network_cost(network, image_size)
     record = {
         "schema": 1,
         "run": specification.id,

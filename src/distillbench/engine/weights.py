@@ -11,6 +11,8 @@ from distillbench.config import components
 from distillbench.config.specification import read_specification
 from distillbench.errors import UserError
 from distillbench.files import write_atomically
+from distillbench.methods import build_method, method_class
+from distillbench.methods.base import Context, Method
 from distillbench.models import build_network
 from distillbench.store.record import read_record
 
@@ -43,20 +45,6 @@ def weights_digest(state_dict):
     return digest.hexdigest()
 
 
-def load_network(name, dataset, path):
-    """(network, weights digest): the network `name` for a dataset with the weights of {"model": state_dict}."""
-    content = load_tensors(path)
-    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
-        raise UserError(f'{path}: not a weights file, expected {{"model": state_dict}}')
-    network = build_network(name, components.datasets()[dataset]["num_classes"])
-    try:
-        network.load_state_dict(content["model"])
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not the weights of {name} for {dataset} ({reason[:300]})") from None
-    return network, weights_digest(content["model"])
-
-
 def load_run(directory, checkpoint):
     """(specification, network, weights digest) of a finished run. checkpoint: "last" or "best".
 
@@ -65,10 +53,46 @@ def load_run(directory, checkpoint):
     directory = Path(directory)
     specification = read_specification(directory / "spec.json")
     path = directory / f"model.{checkpoint}.pt"
-    network, digest = load_network(specification["student"]["network"], specification["dataset"]["name"], path)
+    content = load_tensors(path)
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise UserError(f'{path}: not a weights file, expected {{"model": state_dict}}')
+    network, digest = deployed_network(specification), weights_digest(content["model"])
+    try:
+        network.load_state_dict(content["model"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        what = f"{specification['student']['network']} for {specification['dataset']['name']}"
+        if not _knows_method(specification):
+            what += f", and the file of method {specification['method']['name']} is not here as it was"
+        raise UserError(f"{path}: not the weights of {what} ({reason[:300]})") from None
     if digest != read_record(directory / "record.json")["weights"].get(checkpoint):
         raise UserError(f"{path}: not the weights that record.json names; restore the file or remove the run")
     return specification, network, digest
+
+
+def deployed_network(specification):
+    """The network that a run leaves, without its weights: the student, or what its method makes of it.
+
+    Of a method in a file that is not in use, or not as it was, it is the student.
+    """
+    name = specification["dataset"]["name"]
+    dataset = components.datasets()[name]
+    student = build_network(specification["student"]["network"], name)
+    method = specification["method"]
+    declared = components.methods().get(method["name"], {})
+    if not declared or declared.get("sha256") != method.get("source_sha256"):
+        return student
+    if method_class(method["name"]).deployed is Method.deployed:
+        return student
+    teacher = specification["teacher"] and build_network(specification.teacher_network, name)
+    context = Context(dataset["num_classes"], dataset["image_size"], (), specification["seed"], student, teacher)
+    return build_method(specification, context).deployed(student)
+
+
+def _knows_method(specification):
+    method = specification["method"]
+    declared = components.methods().get(method["name"])
+    return declared is not None and declared.get("sha256") == method.get("source_sha256")
 
 
 def load_teacher(specification, runs):

@@ -8,8 +8,9 @@ import torch
 
 from distillbench import tasks
 from distillbench.config.implemented import require_predictable
-from distillbench.engine.learner import evaluation_logits
-from distillbench.engine.run import prepare_device, put_images, require_images
+from distillbench.engine.device import prepare_device
+from distillbench.engine.feed import Split
+from distillbench.engine.run import require_images
 from distillbench.engine.weights import load_run
 from distillbench.errors import RunFailed
 from distillbench.files import write_atomically
@@ -28,9 +29,9 @@ def predict(run, checkpoint, images, device="auto"):
     require_predictable(specification)
     require_images(specification, images)
     device = prepare_device(specification, device)
-    _, test = put_images(specification, images, device)
+    test = Split.put(*images.test, specification, device)
     network = network.to(device=device, dtype=test.mean.dtype, memory_format=torch.channels_last).eval()
-    outputs, labels = zip(*evaluation_logits(network, test), strict=True)
+    outputs, labels = zip(*((network(images)[0], target) for images, target in test.batches()), strict=True)
     try:
         content = tasks.part(specification["task"], "stored").to_store(torch.cat(outputs), torch.cat(labels))
     except RunFailed as reason:

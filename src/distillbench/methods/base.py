@@ -1,41 +1,64 @@
-"""What a method is to the engine: a module that turns outputs into a dict of losses."""
+"""What a method is to the engine: a module that turns a student, a teacher and a batch into a dict of losses."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from functools import cached_property
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from torch import Tensor
+
+from distillbench.tasks.classification.batches import Batch, Output
+
+__all__ = ["Batch", "Context", "LogitMethod", "Method", "Output"]
 
 RANKS, BINS = 5, 20  # of `LogitMethod.observations`
+NEEDS = {  # the earlier spelling of `Method.teacher`
+    (): "none",
+    ("teacher_logits",): "logits",
+    ("teacher_logits", "teacher_features"): "network",
+}
 
 
-class Output(NamedTuple):
-    """What a network makes of one view: logits [N, C] and the published feature dictionary.
+class Context:
+    """What a method may depend on when it is built; what costs time is computed when it is asked for.
 
-    features: {"feats": [maps [N, D, H, W]], "preact_feats": [the same before the ReLU], "pooled_feat": [N, D]}.
+    num_classes, num_images: of the training set; labels: int64 [num_images] on the device of training;
+    seed: of the run; student_network, teacher_network: the modules, the teacher's frozen and None where the method has
+    none. A method that keeps a network keeps it here: as an attribute of its own it would be trained and saved with it.
     """
 
-    logits: Tensor
-    features: dict
+    def __init__(self, num_classes, image_size=0, labels=(), seed=0, student_network=None, teacher_network=None):
+        """image_size: height and width of an image, in pixels."""
+        self.num_classes, self.image_size, self.labels, self.seed = num_classes, image_size, labels, seed
+        self.student_network, self.teacher_network = student_network, teacher_network
+
+    @property
+    def num_images(self):
+        return len(self.labels)
+
+    @cached_property
+    def student(self):
+        """Shapes: the `Output` of the student for a batch of two, on the meta device."""
+        return _shapes(self.student_network, self.image_size)
+
+    @cached_property
+    def teacher(self):
+        """The same of the teacher, or None."""
+        return self.teacher_network and _shapes(self.teacher_network, self.image_size)
 
 
-class Batch(NamedTuple):
-    """A batch with names: `views` holds `Method.views` augmentations [N, 3, H, W] of the same images."""
+@torch.no_grad()
+def _shapes(network, size):
+    """Blank images give them: the meta device would import a compiler, for seconds. Nothing of the network changes."""
+    training, weight = network.training, next(network.parameters())
+    images = torch.zeros(2, 3, size, size, dtype=weight.dtype, device=weight.device)
+    logits, features = network.eval()(images)
+    network.train(training)
+    return Output(logits.to("meta"), {name: _on_meta(feature) for name, feature in features.items()})
 
-    views: tuple[Tensor, ...]
-    target: Tensor  # [N], int64 class numbers
-    index: Tensor  # [N], int64 positions in the training set
 
-
-class Context(NamedTuple):
-    """What a method may depend on when it is built."""
-
-    num_classes: int
-    num_images: int  # in the training set
-    student: Output  # shapes: the output for a batch of two, on the meta device
-    teacher: Output | None
+def _on_meta(feature):
+    return feature.to("meta") if isinstance(feature, torch.Tensor) else [_on_meta(entry) for entry in feature]
 
 
 class Method(nn.Module, ABC):
@@ -43,25 +66,36 @@ class Method(nn.Module, ABC):
 
     The declaration is literals in the class's own body; planning reads them without importing the file:
 
-    name: the value of `DISTILLER.TYPE`, also the configuration node of its keys.
+    name: the value of `DISTILLER.TYPE`.
     version: raised when the same hyper-parameters give other numbers; part of a run's identity.
     keys: {"TEMPERATURE": Key(...)}, the hyper-parameters, reached as `self.hyperparameters["TEMPERATURE"]`.
-    needs: what it uses of the teacher: (), ("teacher_logits",) or ("teacher_logits", "teacher_features").
-        Without any the run has no teacher. The student's features are always there.
+    node: the configuration node of its keys; its name, unless it shares the keys of another method.
+    teacher: what it uses of the teacher: "none" (the run has no teacher), "logits" (its features are not there), or
+        "network" (logits and features). The student's features are always there. Also read in its earlier spelling,
+        `needs`: (), ("teacher_logits",), ("teacher_logits", "teacher_features").
     views: augmented views of an image per batch. With more than one, `losses` gets a tuple of outputs, one
         a view, for student and teacher each; with one it gets the output itself.
+    capturable: whether a step is the same operations on the same tensors whenever it is called, so that it can be
+        recorded once and replayed.
     bibtex: one BibTeX entry, for the report page and the bibliography of the paper folder; optional.
     temperature: for methods with a loss on student against teacher logits, the key that holds its
-        temperature; such a method can take GKD.
+        temperature; its logits can go through transformations, such as GKD.
 
     Own modules and buffers are registered as in any `nn.Module`; they are trained, saved and resumed with the
     student and initialised from a random stream of their own.
     """
 
     keys = {}
-    needs = ()
+    node = None
+    teacher = "none"
     views = 1
+    capturable = True
     temperature = None
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        if "needs" in vars(cls):
+            cls.teacher = NEEDS.get(cls.needs, cls.teacher)
 
     def __init__(self, hyperparameters, context):
         super().__init__()
@@ -74,6 +108,16 @@ class Method(nn.Module, ABC):
         The names are the same in every epoch.
         """
         return {}
+
+    def forward(self, student, teacher, batch, schedule):
+        """(student's outputs, teacher's outputs or None, losses) of a batch: an output a view, losses as of `losses`.
+
+        All that the engine calls in a step. student, teacher: callables from a `Batch` to a tuple of `Output`, one a
+        view, the teacher's without gradient (teacher None where nothing of it is needed). The first of the student's
+        outputs is the one whose accuracy history.csv has.
+        """
+        students, teachers = student(batch), teacher and teacher(batch)
+        return students, teachers, self.losses(*of_views(students, teachers), batch, schedule)
 
     @abstractmethod
     def losses(self, student, teacher, batch, schedule):
@@ -88,13 +132,25 @@ class Method(nn.Module, ABC):
     def observations(self, student, teacher, batch, losses):
         """{name: 1-d tensor}: sums over the batch that history.csv gets, divided by the epoch's number of images, as
         train_NAME_0, train_NAME_1, ... (train_NAME of a 0-d one). Called after `losses`, before the update; without
-        effect on the run. A name keeps its length, and takes no column of another (images, top1, loss...).
+        effect on the run. A name keeps its length, and takes no column of another (images, a metric, loss...).
         """
         return {}
 
+    def deployed(self, student):
+        """The network that is evaluated and saved, as a module from images to (logits, features).
+
+        The student itself, or one that holds it with what it needs of the method and of the context's networks.
+        """
+        return student
+
+
+def of_views(*outputs):
+    """Tuples of outputs, one a view, as `losses` gets them: with one view, the output itself."""
+    return (views if views is None or len(views) > 1 else views[0] for views in outputs)
+
 
 class LogitMethod(Method):
-    """A cross entropy and one loss on student against teacher logits, warmed up linearly; it can take GKD.
+    """A cross entropy and one loss on student against teacher logits, warmed up linearly.
 
     ce_weight, warmup: the keys that hold the weight of the cross entropy and the length of the warm-up.
     """
@@ -102,10 +158,10 @@ class LogitMethod(Method):
     ce_weight = "LOSS.CE_WEIGHT"
     warmup = "WARMUP"
 
-    def __init__(self, hyperparameters, context, scaling=None):
-        """scaling: None, or a module (logits_student, logits_teacher, target) -> logits_student."""
+    def __init__(self, hyperparameters, context, transforms=()):
+        """transforms: `transforms.base.Transform`s, which the logits of the distillation loss go through in turn."""
         super().__init__(hyperparameters, context)
-        self.scaling = scaling
+        self.transforms = nn.ModuleList(transforms)
 
     def schedule(self, epoch):
         """The published warm-up: min(epoch / WARMUP, 1), from the first epoch on; 1 without one."""
@@ -113,21 +169,20 @@ class LogitMethod(Method):
         return {"warmup": min(epoch / length, 1.0) if length else 1.0}
 
     def losses(self, student, teacher, batch, schedule):
-        logits = student.logits
-        if self.scaling is not None:
-            logits = self.scaling(logits, teacher.logits, batch.target)
+        logits = student.logits, teacher.logits
+        for transform in self.transforms:
+            logits = transform(*logits, batch)
         return {
             "ce": self.hyperparameters[self.ce_weight] * F.cross_entropy(student.logits, batch.target),
-            "kd": schedule["warmup"] * self.distillation_loss(logits, teacher.logits, batch.target),
+            "kd": schedule["warmup"] * self.distillation_loss(*logits, batch.target),
         }
 
     def observations(self, student, teacher, batch, losses):
-        """What the figures of gradients and of GKD's scale show.
+        """What the figure of gradients shows, and what the transformations have to show.
 
         kd_gradient, kd_gradient_abs [1 + RANKS]: gradient of a sample's weighted distillation loss with respect to
         the student's logit of the target and of the teacher's largest other classes, signed and absolute.
         confidence [BINS]: samples by the teacher's largest softened probability, in equal bins of 0..1.
-        factor [BINS], with GKD: sum of their factors.
         """
         if "kd" not in losses:  # of a subclass with losses of its own
             return {}
@@ -137,11 +192,7 @@ class LogitMethod(Method):
             ranks = min(RANKS, gradient.shape[1] - 1)
             others = teacher.logits.scatter(1, target, -torch.inf).topk(ranks, dim=1).indices
             picked = gradient.gather(1, torch.cat([target, others], dim=1)) * gradient.shape[0]
-            if self.scaling is None:
-                softened = teacher.logits / self.hyperparameters[self.temperature]
-                confidence = F.softmax(softened, dim=1).amax(dim=1)
-            else:  # which may have a temperature of its own
-                confidence = self.scaling.confidence(teacher.logits)
+            confidence = self._confidence(teacher.logits)
             bins = torch.arange(BINS, device=gradient.device)
             member = ((confidence * BINS).long().clamp(max=BINS - 1)[:, None] == bins).to(gradient.dtype)
             observed = {
@@ -149,9 +200,16 @@ class LogitMethod(Method):
                 "kd_gradient_abs": picked.abs().sum(dim=0),
                 "confidence": member.sum(dim=0),
             }
-            if self.scaling is not None:
-                observed["factor"] = self.scaling.sample_factors(teacher.logits) @ member
+            for transform in self.transforms:
+                observed |= transform.observations(teacher.logits, batch, member)
         return observed
+
+    def _confidence(self, logits_teacher):
+        """[N]: at the temperature of the loss, or at that of a transformation which has one of its own."""
+        temperature = self.hyperparameters[self.temperature]
+        for transform in self.transforms:
+            temperature = transform.temperature
+        return F.softmax(logits_teacher / temperature, dim=1).amax(dim=1)
 
     @abstractmethod
     def distillation_loss(self, logits_student, logits_teacher, target):

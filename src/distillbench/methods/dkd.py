@@ -44,7 +44,7 @@ def _kl(log_student, log_teacher):
 class DKD(LogitMethod):
     name = "DKD"
     version = 1
-    needs = ("teacher_logits",)
+    teacher = "logits"
     temperature = "T"
     ce_weight = "CE_WEIGHT"
     keys = {

@@ -29,7 +29,7 @@ class KD(LogitMethod):
   journal = {arXiv preprint arXiv:1503.02531},
   year = {2015}
 }"""
-    needs = ("teacher_logits",)
+    teacher = "logits"
     temperature = "TEMPERATURE"
     keys = {
         "TEMPERATURE": Key(4.0, "softens both distributions", above=0, gkd=1.0),

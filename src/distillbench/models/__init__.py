@@ -1,6 +1,7 @@
-"""Networks, one file a family. A family's file declares its `name`, `version` and `networks`."""
+"""Networks: a folder a zoo, a file a family. A family's file declares its `name`, `version` and `networks`.
 
-from importlib import import_module
+A dataset names its zoo: a network of one name is another for images of another size.
+"""
 
 import torch
 import torch.nn as nn
@@ -8,15 +9,14 @@ import torch.nn as nn
 from distillbench.config import components
 
 
-def build_network(name, num_classes):
-    """The network `name` with freshly initialised weights, drawn from torch's global generator.
+def build_network(name, dataset):
+    """The network of a name for a dataset of a name, its weights freshly drawn from torch's global generator.
 
     Its forward takes images [N, 3, H, W] and returns (logits [N, num_classes], features), features being the
     published dictionary: "feats" and "preact_feats" (lists of maps), "pooled_feat" [N, D].
     """
-    network = components.networks()[name]
-    family = import_module(f"distillbench.models.{network['module']}")
-    return family.build(num_classes=num_classes, **network["arguments"])
+    network, num_classes = components.networks(dataset)[name], components.datasets()[dataset]["num_classes"]
+    return components.module("family", network).build(num_classes=num_classes, **network["arguments"])
 
 
 @torch.no_grad()

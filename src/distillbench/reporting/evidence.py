@@ -8,8 +8,8 @@ from distillbench.config import components
 from distillbench.config.specification import Specification
 from distillbench.errors import UserError
 from distillbench.reporting.collect import shown
+from distillbench.reporting.figure_names import figures_of
 from distillbench.reporting.figures import CAPTIONS, FIGURES
-from distillbench.reporting.index import figures_of
 from distillbench.reporting.tables import ROLES
 
 NO_REFERENCE = "no reference declared"
@@ -50,10 +50,9 @@ def references(specification):
     """{what: BibTeX entry, or "" where its file declares none} of what a run uses."""
     method, trainer = specification["method"]["name"], specification["trainer"]["name"]
     used = {f"method {method}": components.methods().get(method, {})}  # a user's own may be gone
-    if specification["gradient_scaling"]:
-        scaling = components.gradient_scaling()
-        used[f"gradient scaling {scaling['name']}"] = scaling
-    if trainer != "base":
+    for name, declared in specification.transforms.items():
+        used[f"{declared['place'].replace('_', ' ')} {name}"] = declared
+    if components.trainers()[trainer]["label"]:
         used[f"trainer {trainer}"] = components.trainers()[trainer]
     dataset = specification["dataset"]["name"]
     used[f"dataset {dataset}"] = components.datasets()[dataset]

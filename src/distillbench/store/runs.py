@@ -212,8 +212,8 @@ class Store:
         path = self.work(run_id) / PROGRESS
         try:
             progress = read_json(path)
-            epoch, accuracy = progress["epoch"], progress["test_top1"]
-            where = f"epoch {epoch} of {progress['epochs']}" + ("" if accuracy is None else f", test {accuracy:.2f}")
+            epoch, reached = progress["epoch"], progress.get("reached")
+            where = f"epoch {epoch} of {progress['epochs']}" + (f", {reached}" if reached else "")
             saved = progress.get("saved_epoch", epoch)
         except (UserError, KeyError, TypeError):
             return f"{path} is damaged" if path.exists() else "in the first epoch"

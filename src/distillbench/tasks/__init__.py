@@ -6,10 +6,9 @@ figures compare, a percentage; `protocol`, how weights are evaluated, whose dige
 `METRICS` and `METRIC`s' functions of predictions.
 """
 
-from functools import cache
 from importlib import import_module
-from pathlib import Path
 
+from distillbench.config import components
 from distillbench.errors import UserError, one_of
 
 
@@ -20,16 +19,15 @@ class Lacking(UserError):
         super().__init__(f"the predictions hold no {what}; {remedy}")
 
 
-@cache
 def names():
-    return tuple(sorted(path.parent.name for path in Path(__file__).parent.glob("*/__init__.py")))
+    return tuple(components.tasks())
 
 
 def task(name):
     """The module that declares a task. Raises UserError for an unknown name."""
     if name not in names():
         raise UserError(one_of(name, names(), "task"))
-    return import_module(f"{__name__}.{name}")
+    return components.module("task", components.tasks()[name])
 
 
 def part(name, module):

@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 import torch
 
-from distillbench.engine.learner import target_rank
 from distillbench.errors import RunFailed
+from distillbench.tasks.classification.training import target_rank
 
 FIRST = 5  # classes that are kept by rank
 

@@ -19,15 +19,19 @@ FACTORS and TARGET: none hold the method's controls. Each changes one thing and 
 """
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 
 from distillbench.config.keys import Key
+from distillbench.transforms.base import Transform
 
 
-class GradientScaling(nn.Module):
+class GradientScaling(Transform):
     name = "GKD"
     version = 1
+    place = "gradient_scaling"
+    node = "GKD"
+    label = "gkd"
+    figure = "scale"
     keys = {
         "K": Key(0.6, "slope of the sigmoid; negative values favour unconfident teachers"),
         "SCALE": Key(2.0, "height of the sigmoid: the factor at the centre is half of it", above=0),
@@ -56,6 +60,26 @@ class GradientScaling(nn.Module):
             neutral="confidence",
         ),
     }
+    aliases = {  # the GKD repository's cfg.py:178-183: KD with its own defaults and this transform
+        "GradientKD": {
+            "method": "KD",
+            "defaults": "gkd",
+            "keys": {
+                "TEMPERATURE": Key(4.0, "read as KD.TEMPERATURE", above=0, why="the value goes into KD's"),
+                "LOSS.CE_WEIGHT": Key(1.0, "read as KD.LOSS.CE_WEIGHT", minimum=0, why="the value goes into KD's"),
+                "LOSS.KD_WEIGHT": Key(
+                    1.0,
+                    "1 whatever is given: the GKD repository reads the key and does not apply it",
+                    minimum=0,
+                    gkd=1.0,
+                    ignored_by_gkd=True,
+                    identity=False,
+                    why="it has no effect in the code that it belongs to",
+                ),
+                "WARMUP": Key(20, "read as KD.WARMUP", minimum=0, why="the value goes into KD's"),
+            },
+        }
+    }
     bibtex = """\
 @misc{gkd,
   title = {Gradient Scaling Knowledge Distillation: Alleviating Gradient Insensitivity to Enhance Non-target Class
@@ -67,36 +91,36 @@ class GradientScaling(nn.Module):
 """
 
     def __init__(self, parameters, temperature):
-        """parameters: {key: value} as in `keys`; temperature: that of the distillation loss."""
-        super().__init__()
+        super().__init__(parameters, temperature)
         self.k, self.scale, self.centre = parameters["K"], parameters["SCALE"], parameters["CENTRE"]
-        self.temperature = temperature if parameters["TEMPERATURE"] == "loss" else parameters["TEMPERATURE"]
-        self.target, self.control = parameters["TARGET"], parameters["FACTORS"]
+        self.target, self.kind = parameters["TARGET"], parameters["FACTORS"]
+        if parameters["TEMPERATURE"] != "loss":
+            self.temperature = parameters["TEMPERATURE"]
 
-    def confidence(self, logits_teacher):
-        """The teacher's largest softened probability, [N]."""
-        return F.softmax(logits_teacher / self.temperature, dim=1).amax(dim=1)
-
-    def sample_factors(self, logits_teacher):
+    def sample_factors(self, logits_teacher, batch):
         """s, [N]: the factor of a sample's scaled classes."""
-        confidence = self.confidence(logits_teacher)
-        centre = confidence.mean() if self.centre == "batch_mean" else self.centre
+        confidence = F.softmax(logits_teacher / self.temperature, dim=1).amax(dim=1)
+        centre = batch.mean(confidence) if self.centre == "batch_mean" else self.centre
         factors = self.scale * torch.sigmoid(self.k * (confidence - centre))
-        if self.control == "shuffled":
-            return factors.roll(1)
-        if self.control == "inverted":
+        if self.kind == "shuffled":
+            return batch.mine(batch.gather(factors).roll(1))
+        if self.kind == "inverted":
             return self.scale - factors
-        return factors.mean().expand_as(factors) if self.control == "mean" else factors
+        return batch.mean(factors).expand_as(factors) if self.kind == "mean" else factors
 
-    def factors(self, logits_teacher, target):
-        """The gradient's factors w, [N, C], of teacher logits [N, C] and labels [N]."""
-        factors = self.sample_factors(logits_teacher)[:, None].expand_as(logits_teacher)
+    def factors(self, logits_teacher, batch):
+        """The gradient's factors w, [N, C], of teacher logits [N, C] and a batch with labels."""
+        factors = self.sample_factors(logits_teacher, batch)[:, None].expand_as(logits_teacher)
         if self.target == "none":
             return factors
-        kept = target if self.target == "label" else logits_teacher.argmax(dim=1)
+        kept = batch.target if self.target == "label" else logits_teacher.argmax(dim=1)
         return factors.scatter(1, kept[:, None], 1.0)
 
-    def forward(self, logits_student, logits_teacher, target):
-        """The student's logits [N, C], the same values; a gradient that flows back through them is scaled."""
+    def forward(self, logits_student, logits_teacher, batch):
+        """Both logits, the same values; a gradient that flows back through the student's is scaled."""
         frozen = logits_student.detach()
-        return frozen + (logits_student - frozen) * self.factors(logits_teacher, target)
+        return frozen + (logits_student - frozen) * self.factors(logits_teacher, batch), logits_teacher
+
+    def observations(self, logits_teacher, batch, member):
+        """factor [BINS]: the sum of the factors of the samples of a bin."""
+        return {"factor": self.sample_factors(logits_teacher, batch) @ member}

@@ -14,14 +14,17 @@ buffer, p <- p - lr (g + WEIGHT_DECAY p), also for a parameter that has g only. 
 import torch
 
 from distillbench.config.keys import Key
+from distillbench.group import Alone
+from distillbench.trainers import base
 
 TASK = "ce"
 
 
-class Trainer:
+class Trainer(base.Trainer):
     name = "dot"
     version = 1
     version_without_margin = 2  # where MOMENTUM is DELTA: version 1 kept a buffer for the task there
+    label = "dot"
     node = "SOLVER.DOT"
     two_losses = True
     margin = "DELTA"  # m - DELTA and m + DELTA have to lie in [0, 1), or an update grows without bound
@@ -35,30 +38,29 @@ class Trainer:
 }
 """
 
-    def __init__(self, parameters, schedule, hyperparameters):
-        """schedule: the specification's "schedule". The learning rate is a tensor and set from outside."""
+    def __init__(self, parameters, schedule, hyperparameters, group=Alone()):  # noqa: B008 (it has no state)
+        super().__init__(parameters, schedule, hyperparameters, group)
         momentum, delta = schedule["MOMENTUM"], hyperparameters["DELTA"]
-        self.parameters, self.weight_decay = parameters, schedule["WEIGHT_DECAY"]
         self.momentum = {"task": momentum - delta, "distillation": momentum + delta, "alone": momentum}
         self.buffers = {"task": [None] * len(parameters), "distillation": [None] * len(parameters)}
-        self.lr = torch.tensor(schedule["LR"], dtype=parameters[0].dtype, device=parameters[0].device)
-
-    def update(self, losses):
-        """One step. losses: 0-d tensors by name, "ce" the task's, all others the distillation's."""
-        task = self.gradients([loss for name, loss in losses.items() if name == TASK])
-        distillation = self.gradients([loss for name, loss in losses.items() if name != TASK])
-        late = [g is None and u is not None for g, u in zip(task, self.buffers["distillation"])]
-        self.descend("task", task, distillation, [True] * len(task))
-        self.descend("distillation", distillation, task, late)
 
     def gradients(self, losses):
-        """A list with a gradient, or None where there is none, for each parameter."""
+        """(task's, distillation's) gradients: "ce" is the task's loss, all others are the distillation's."""
+        task = self._gradients([loss for name, loss in losses.items() if name == TASK])
+        return task, self._gradients([loss for name, loss in losses.items() if name != TASK])
+
+    def _gradients(self, losses):
         if not any(loss.requires_grad for loss in losses):
             return [None] * len(self.parameters)
         return torch.autograd.grad(sum(losses), self.parameters, retain_graph=True, allow_unused=True)
 
+    def descend(self, task, distillation):
+        late = [g is None and u is not None for g, u in zip(task, self.buffers["distillation"])]
+        self._descend("task", task, distillation, [True] * len(task))
+        self._descend("distillation", distillation, task, late)
+
     @torch.no_grad()
-    def descend(self, half, gradients, others, decayed):
+    def _descend(self, half, gradients, others, decayed):
         """Move each parameter that has a gradient. decayed: whether weight decay belongs to it here."""
         here = [i for i, gradient in enumerate(gradients) if gradient is not None]
         if not here:
@@ -71,7 +73,7 @@ class Trainer:
         moved = [buffers[i] for i in here]
         torch._foreach_mul_(moved, [self.momentum["alone" if others[i] is None else half] for i in here])
         torch._foreach_add_(moved, [gradients[i] for i in here])
-        decays = [self.weight_decay * decayed[i] for i in here]
+        decays = [self.settings["weight_decay"] * decayed[i] for i in here]
         torch._foreach_add_(moved, torch._foreach_mul(parameters, decays))
         torch._foreach_sub_(parameters, torch._foreach_mul(moved, self.lr))
 

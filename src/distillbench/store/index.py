@@ -4,7 +4,6 @@ import csv
 import io
 from pathlib import Path
 
-from distillbench.config import components
 from distillbench.files import write_if_changed
 
 COLUMNS = ("row", "role", "control", "pair", "teacher", "student", "seed", "run")
@@ -26,20 +25,3 @@ def index_text(suite):
 
 def index_path(suite_name, root="."):
     return Path(root) / "results" / "suites" / suite_name / "index.csv"
-
-
-def figure_names(suite):
-    """The figures that a suite's rows give something to show, by their file's name."""
-    return figures_of([cell.specification for cell in suite.cells], any(cell.control for cell in suite.cells))
-
-
-def figures_of(specifications, compared):
-    """The names of the figures that runs give something to show. compared: whether any row has a control."""
-    methods, names = components.methods(), ["accuracy", "curves"]
-    if compared:
-        names.append("differences")
-    if any(specification["gradient_scaling"] for specification in specifications):
-        names.append("scale")
-    if any(methods.get(specification["method"]["name"], {}).get("temperature") for specification in specifications):
-        names.append("gradients")
-    return names

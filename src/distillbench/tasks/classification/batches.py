@@ -1,0 +1,43 @@
+"""What a classifier is trained on, and what it gives."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from distillbench.group import Alone
+
+
+class Output(NamedTuple):
+    """What a network makes of one view: logits [N, C] and the published feature dictionary.
+
+    features: {"feats": [maps [N, D, H, W]], "preact_feats": [the same before the ReLU], "pooled_feat": [N, D]}, as far
+    as the network's family has them.
+    """
+
+    logits: Tensor
+    features: dict
+
+
+class Batch(NamedTuple):
+    """A batch with names: `views` holds `Method.views` augmentations [N, 3, H, W] of the same images.
+
+    Where several processes train a run, each has a part of every batch: what couples its images goes through `mean`,
+    `gather` and `mine`.
+    """
+
+    views: tuple[Tensor, ...]
+    target: Tensor  # [N], int64 class numbers
+    index: Tensor  # [N], int64 positions in the training set
+    group: Alone = Alone()
+
+    def gather(self, tensor):
+        """A tensor [N, ...] of this process's images, of all images of the batch."""
+        return self.group.gather(tensor)
+
+    def mean(self, tensor):
+        """The mean over all images of the batch of a tensor [N, ...]."""
+        return self.gather(tensor).mean(dim=0)
+
+    def mine(self, tensor):
+        """Of a tensor over all images of the batch, the part of this process's images."""
+        return self.group.mine(tensor)

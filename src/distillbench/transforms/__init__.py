@@ -1,0 +1,1 @@
+"""Transformations of the logits that a distillation loss compares, one file each."""
