@@ -3,6 +3,7 @@
 import copy
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -284,7 +285,7 @@ def test_a_run_of_other_values_is_not_taken_for_one_of_other_code(older):
 def test_the_finished_runs_are_read_once_however_many_are_missing(older, monkeypatch):
     store, found = older
     read = []
-    monkeypatch.setattr(module, "read_specification", lambda path: read.append(path) or read_specification(path))
+    monkeypatch.setattr(module, "read_specification", lambda path: read.append(Path(path)) or read_specification(path))
     for run in found:
         store.state(run)
     finished = [path for path in read if str(store.runs) in str(path)]

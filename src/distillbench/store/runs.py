@@ -94,7 +94,11 @@ class Store:
 
     def evaluation(self, run_id, checkpoint):
         """The directory of a run's evaluation."""
-        return self.run(run_id) / evaluations(self.specification(run_id))[checkpoint].folder
+        return self.run(run_id) / evaluations(self._stated(run_id))[checkpoint].folder
+
+    def _stated(self, run_id):
+        """The specification as planned, which is enough for paths, where it is known without a look at files."""
+        return self.known.get(run_id) or self.specification(run_id)
 
     def metrics(self, run_id, checkpoint):
         """The entries of a run's metrics.json, or None where it is not evaluated."""
@@ -168,7 +172,7 @@ class Store:
             return (
                 "running" if self.running(run_id) else "stopped"
             ), "trained; its files are on their way to their place"
-        evaluated = parts(self.specification(run_id)).metrics.here(directory)
+        evaluated = self.has(run_id, "metrics")
         if evaluated and not (reasons := self.stale(run_id)):
             return "done", ""
         if evaluated:
@@ -265,11 +269,11 @@ class Store:
 
     def has(self, run_id, part):
         """Whether all files of a part, by its name, of a run are here."""
-        return self.specified(run_id) and getattr(parts(self.specification(run_id)), part).here(self.run(run_id))
+        return self.specified(run_id) and getattr(parts(self._stated(run_id)), part).here(self.run(run_id))
 
     def _to_make(self, run_id, stale):
         names = []
-        for part in reversed(parts(self.specification(run_id))):  # each is made from the one before it
+        for part in reversed(parts(self._stated(run_id))):  # each is made from the one before it
             if part.name not in stale and part.here(self.run(run_id)):
                 break
             names.insert(0, part.name)
