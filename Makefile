@@ -39,11 +39,12 @@ demo: env ## run the demo suite on the CPU and print its table
 test: env ## run the tests
 	python -m pytest -n $(JOBS) tests
 
-lint: env ## check style, formatting and the workflow
+lint: env ## check style, formatting, the workflow, and which room imports which
 	ruff check src tests tools
 	ruff format --check src tests tools
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+	lint-imports --no-cache --no-logo
 
 mutants: env ## break the code on purpose, a line at a time, and see that the tests notice
 	python tools/mutants.py --jobs $(JOBS)

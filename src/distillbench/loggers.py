@@ -6,15 +6,10 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from distillbench.config.schema import LOGGERS as KEYS
 from distillbench.errors import UserError
 
-KEYS = {"tensorboard": "LOG.TENSORBOARD", "wandb": "LOG.WANDB"}  # package: the key that asks for it
 IMPORTS = {"tensorboard": "from torch.utils.tensorboard import SummaryWriter", "wandb": "from wandb import init"}
-
-
-def asked_for(config):
-    """The packages that a resolved configuration asks for."""
-    return tuple(package for package, key in KEYS.items() if config[key.split(".")[0]][key.split(".")[1]])
 
 
 def require(packages):

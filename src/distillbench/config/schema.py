@@ -87,6 +87,7 @@ LOG = {
     "TENSORBOARD": Key(False, "log each epoch for TensorBoard, too", identity=False, why=_WORK),
     "WANDB": Key(False, "log each epoch to Weights & Biases, too", identity=False, why=_WORK),
 }
+LOGGERS = {"tensorboard": "LOG.TENSORBOARD", "wandb": "LOG.WANDB"}  # package: the key that asks for it
 
 
 @cache

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from distillbench.config import components
 from distillbench.config.resolve import Written, needs_teacher, read_keys, resolve
+from distillbench.config.schema import LOGGERS
 from distillbench.config.specification import Specification, build_specification
 from distillbench.config.suite_file import TEACHER
 from distillbench.config.suite_sections import Row, read_sections
 from distillbench.errors import UserError
-from distillbench.loggers import asked_for
 
 SWITCHED = "`{}: {{}}` in a row switches it on"
 
@@ -164,7 +164,7 @@ class _Expansion:
         if weighted and role == "distilled" and not row.control:
             notes += ("has no control, so that its gain cannot be told from its weights'; see docs/methods.md",)
         place = (pair.name, pair.teacher, pair.student, seed)
-        cell = Cell(row.name, role, row.control, *place, specification, notes, asked_for(config))
+        cell = Cell(row.name, role, row.control, *place, specification, notes, _loggers(config))
         self.cells.setdefault(cell.name, cell)
         return specification
 
@@ -208,3 +208,8 @@ def _with_overlaps(cells, remedy):
             who = f"{cell.teacher} of seed {cell.seed} is a student in row {students[cell.teacher, cell.seed]}, too"
             cell = cell._replace(notes=(*cell.notes, f"{who}, and both start from the same weights; {remedy}"))
         yield cell
+
+
+def _loggers(config):
+    """The packages to which a resolved configuration asks a run to be logged."""
+    return tuple(package for package, key in LOGGERS.items() if config[key.split(".")[0]][key.split(".")[1]])

@@ -5,14 +5,12 @@ from pathlib import Path
 from distillbench.config.implemented import older
 from distillbench.config.specification import run_ids
 from distillbench.errors import UserError
-from distillbench.files import read_json
+from distillbench.store import attempts
 from distillbench.store.claim import claimed
 from distillbench.store.identity import identity
 from distillbench.store.layout import (
     CHECKPOINTS,
-    FAILURE,
     FINISHED,
-    PROGRESS,
     TRAINING,
     evaluations,
     finished,
@@ -169,9 +167,8 @@ class Store:
         """(state, detail): done, stale, trained, in part, failed, running, stopped or missing."""
         directory, work = self.run(run_id), self.work(run_id)
         if (work / FINISHED).exists():
-            return (
-                "running" if self.running(run_id) else "stopped"
-            ), "trained; its files are on their way to their place"
+            state = "running" if self.running(run_id) else "stopped"
+            return state, "trained; its files are on their way to their place"
         evaluated = self.has(run_id, "metrics")
         if evaluated and not (reasons := self.stale(run_id)):
             return "done", ""
@@ -198,30 +195,10 @@ class Store:
 
     def failure(self, run_id):
         """Why the last attempt at a run failed, or ""."""
-        path = self.work(run_id) / FAILURE
-        try:
-            return str(read_json(path)["reason"])
-        except (UserError, KeyError, TypeError):
-            return f"{path} is damaged" if path.exists() else self._last_words(run_id)
-
-    def _last_words(self, run_id):
-        """The end of the log of a job that died before it began: the first thing that one says is the run's name."""
-        path = self.results / "logs" / "run" / f"{run_id}.log"
-        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines() if path.exists() else []
-        return f"{lines[-1]} (in {path})" if lines and not any(line.startswith(run_id) for line in lines) else ""
+        return attempts.failure(run_id, self.work(run_id), self.results / "logs" / "run" / f"{run_id}.log")
 
     def _progress(self, run_id):
-        path = self.work(run_id) / PROGRESS
-        try:
-            progress = read_json(path)
-            epoch, reached = progress["epoch"], progress.get("reached")
-            where = f"epoch {epoch} of {progress['epochs']}" + (f", {reached}" if reached else "")
-            saved = progress.get("saved_epoch", epoch)
-        except (UserError, KeyError, TypeError):
-            return f"{path} is damaged" if path.exists() else "in the first epoch"
-        if not epoch:
-            return "in the first epoch"
-        return where if self.running(run_id) else f"{where}; goes on in epoch {saved + 1}"
+        return attempts.progress(self.work(run_id), self.running(run_id))
 
     def with_other_code(self, run_id):
         """The id of a run that differs in nothing but versions and sources of its components, or None."""
