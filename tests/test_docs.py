@@ -1,6 +1,7 @@
 """The documentation says what the code does."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -92,3 +93,31 @@ def test_every_page_of_the_documentation_is_linked_and_no_link_is_dead():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
             linked.add((page.parent / target).resolve())
     assert set(pages[1:]) <= linked
+
+
+def test_the_architecture_names_every_room_in_the_order_in_which_they_import():
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    held = [{room.strip() for room in layer.split("|")} for layer in layers]
+    page = (ROOT / "docs/architecture.md").read_text().partition("## Rooms")[2].partition("## To add")[0]
+    told = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in page.splitlines() if row.startswith("| `")]
+    package = ROOT / "src/distillbench"
+    there = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert (
+        set().union(*held) - {"__main__"}
+        == {room for rooms in told for room in rooms}
+        == there - {"__init__", "__main__"}
+    )
+    ranks = [next(i for i, layer in enumerate(held) if room in layer) for rooms in told for room in rooms]
+    assert ranks == sorted(ranks)
+
+
+def test_every_file_that_the_architecture_names_is_there():
+    page = (ROOT / "docs/architecture.md").read_text()
+    package = ROOT / "src/distillbench"
+    named = {
+        name for name in re.findall(r"`([\w/]+\.(?:py|smk|toml|md|json))`", page) if not re.search("[A-Z]{2}", name)
+    }
+    assert len(named) > 10
+    for name in named:
+        places = (package / name, ROOT / name, ROOT / "workflow/rules" / name, *package.glob(f"*/{name}"))
+        assert any(place.exists() for place in places), name

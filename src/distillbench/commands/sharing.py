@@ -101,7 +101,7 @@ def record():
 
     Those that it names already stay.
     """
-    from distillbench.store.recording import record_runs
+    from distillbench.store.dvc import record_runs
 
     if notice := record_runs():
         print(f"note: {notice}", file=sys.stderr)
