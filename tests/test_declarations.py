@@ -13,7 +13,7 @@ from distillbench.config.kinds import KINDS
 from distillbench.config.specification import NEUTRAL, Specification
 from distillbench.config.suite import load_suite
 from distillbench.reporting.evidence import references
-from distillbench.reporting.index import figures_of
+from distillbench.reporting.figure_names import figures_of
 
 FILES = {
     "methods/kd.py": "KD",

@@ -12,9 +12,9 @@ from distillbench.config.reference import reference
 from distillbench.config.schema import all_keys
 from distillbench.config.suite import load_suite
 from distillbench.reporting.collect import METRICS, Scope
-from distillbench.reporting.index import COLUMNS
 from distillbench.reporting.render import markdown
 from distillbench.reporting.tables import build_table
+from distillbench.store.index import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -237,9 +237,9 @@ def test_read_only_files_are_replaced_and_the_cache_keeps_what_it_had(project):
     project.dvc("checkout", "--relink", "results/runs.dvc")
     (metrics, *_) = (project.path / "results/runs").rglob("metrics.json")
     assert project.call(*WITHOUT_POWER, "python", "-c", f"open({str(metrics)!r}, 'a')").returncode == 1
-    code, build = "src/distillbench/evaluation/metrics.py", (*WITHOUT_POWER, "snakemake", "--profile", "profiles/local")
-    build += ("--config", "suite=small")
-    project.add("\n\n@metric\ndef error(predictions):\n    return 1 / 0\n", code)
+    code = "src/distillbench/tasks/classification/metrics.py"
+    build = (*WITHOUT_POWER, "snakemake", "--profile", "profiles/local", "--config", "suite=small")
+    project.add('\n\n@metric("error")\ndef error(predictions):\n    return 1 / 0\n', code)
     before, failed = contents(project, "results/runs"), project.call(*build)
     assert failed.returncode == 1 and "PermissionError" not in failed.stderr
     assert contents(project, "results/runs") == before

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from conftest import feed_of
 from torchvision.transforms import functional as transforms
 
-from distillbench import contract
+from distillbench.checks import method as contract
 from distillbench.config import components, method_files
 from distillbench.config.specification import Specification
 from distillbench.data.augment import CropFlip

@@ -18,9 +18,9 @@ from test_statistics import PAIRS, SCOPE, example
 
 from distillbench.commands import main
 from distillbench.config.suite import load_suite
+from distillbench.reporting.figure_names import figure_names
 from distillbench.reporting.figures import CAPTIONS, FIGURES
 from distillbench.reporting.figures.style import save
-from distillbench.reporting.index import figure_names
 from distillbench.reporting.results import Results
 from distillbench.reporting.statistics import t_interval
 from distillbench.store import Store

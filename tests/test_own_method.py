@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from project import new_project, succeeded
 
-from distillbench import contract
+from distillbench.checks import method as contract
 from distillbench.commands import main
 from distillbench.config import components, method_files
 from distillbench.config.implemented import require_trainable

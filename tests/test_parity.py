@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distillbench.checks.parity.cases import Mismatch, compare
 from distillbench.commands import main
-from distillbench.parity import Mismatch, compare
 
 OWN_COPY = Path(__file__).parent / "fixtures" / "reference"
 

@@ -6,14 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from distillbench.evaluation.metrics import RANKS, write_metrics
 from stores import files, finish, finish_all, new_project, runs
 
 from distillbench.commands import main
 from distillbench.engine.run import train
 from distillbench.engine.weights import load_tensors, save_tensors, weights_digest
 from distillbench.errors import UserError
-from distillbench.evaluation import metrics
+from distillbench.evaluation.measure import write_metrics
 from distillbench.evaluation.predictions import predict
 from distillbench.files import read_json, to_json
 from distillbench.planning import plan_suite
@@ -21,6 +20,8 @@ from distillbench.store import LookingStore, Store
 from distillbench.store import place as store_module
 from distillbench.store.claim import claim
 from distillbench.store.layout import CHECKPOINTS, RUN_FILES
+from distillbench.tasks.classification import predictions as format
+from distillbench.tasks.classification.predictions import RANKS
 
 
 @pytest.fixture
@@ -498,17 +499,17 @@ def test_a_job_that_cannot_make_its_folder_leaves_its_last_words(store, capsys):
 
 def test_metrics_name_the_predictions_that_were_read(store, monkeypatch):
     """Though others take their place at that moment."""
-    ids, parsed = runs("."), metrics._parsed
+    ids, parsed = runs("."), format.parse
     teacher, student = ids["Teacher/s0"], ids["KD/s0"]
     with np.load(predictions(store, teacher)) as archive:
         others = np.roll(archive["logits"], 1, axis=1)
 
-    def replaced(path, content):
+    def replaced(content, path):
         if path == predictions(store, teacher):
             rewrite(path, logits=others)
-        return parsed(path, content)
+        return parsed(content, path)
 
-    monkeypatch.setattr(metrics, "_parsed", replaced)
+    monkeypatch.setattr(format, "parse", replaced)
     write_metrics(store, student, "last")
     assert store.stale(student)["metrics", "last"] == "metrics against other predictions of the teacher"
 

@@ -24,7 +24,6 @@ from distillbench.reporting.collect import collect, scope
 from distillbench.reporting.evidence import NO_REFERENCE, citation_key, gather, references
 from distillbench.reporting.figures import CAPTIONS
 from distillbench.reporting.figures.style import save
-from distillbench.reporting.index import COLUMNS
 from distillbench.reporting.page import render_page
 from distillbench.reporting.paper import MISSING, bibliography, macros, words, write_paper
 from distillbench.reporting.render import csv as csv_file
@@ -37,6 +36,7 @@ from distillbench.reporting.sheets.details import columns as details_columns
 from distillbench.reporting.statistics import Interval
 from distillbench.reporting.tables import POOLED
 from distillbench.store import Store
+from distillbench.store.index import COLUMNS
 
 HOSTILE = ['<script>alert("1")<b> & 50%', "A_B#{$x^~\\", "A+B", "AB", "A|B"]
 PAIRS = ("resnet20-resnet8", "wrn_16_2-resnet8")

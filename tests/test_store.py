@@ -3,6 +3,7 @@
 import copy
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -284,8 +285,36 @@ def test_a_run_of_other_values_is_not_taken_for_one_of_other_code(older):
 def test_the_finished_runs_are_read_once_however_many_are_missing(older, monkeypatch):
     store, found = older
     read = []
-    monkeypatch.setattr(module, "read_specification", lambda path: read.append(path) or read_specification(path))
+    monkeypatch.setattr(module, "read_specification", lambda path: read.append(Path(path)) or read_specification(path))
     for run in found:
         store.state(run)
-    finished = [path for path in read if store.runs in path.parents]
+    finished = [path for path in read if str(store.runs) in str(path)]
     assert len(found) == 13 and sorted(finished) == sorted(store.run(before) / "spec.json" for before in found.values())
+
+
+def test_a_run_whose_files_changed_is_read_again(store, runs, tmp_path, monkeypatch):
+    """And one whose files did not is not: what is as it was when nothing was missing needs a look at the disk alone."""
+    run, teacher, planned = runs["KD/s0"], runs["Teacher/s0"], plan_suite("small", root=tmp_path).runs
+
+    def missing(names=()):
+        looked = []
+        with monkeypatch.context() as patch:
+            read = Store._missing
+            patch.setattr(Store, "_missing", lambda store, run: looked.append(run) or read(store, run))
+            fresh = Store(tmp_path, planned)
+            assert fresh.missing(run) == names
+        fresh.settled.save()
+        return bool(looked)
+
+    assert missing() and not missing()
+    path = store.evaluation(run, "best") / "metrics.json"
+    write_atomically(path, path.read_bytes())  # other bytes for all that size and name say
+    assert missing() and not missing()
+    weights = store.record(teacher)["weights"]["best"]
+    stores.predict(store.run(teacher), store.specification(teacher), "best", 40, weights)
+    assert missing(("metrics",)) and missing(("metrics",))
+    write_metrics(store, teacher, "best")
+    write_metrics(store, run, "last")
+    write_metrics(store, run, "best")
+    (tmp_path / "results/settled.json").write_text("[")
+    assert missing() and not missing()

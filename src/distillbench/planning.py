@@ -3,9 +3,9 @@
 from distillbench.config.suite import load_suite
 from distillbench.errors import UserError
 from distillbench.files import read_json, to_json, write_atomically
-from distillbench.reporting.index import index_path, write_index
 from distillbench.store import Store
 from distillbench.store.claim import claim
+from distillbench.store.index import index_path, write_index
 from distillbench.store.layout import FINISHED
 from distillbench.store.place import bring
 

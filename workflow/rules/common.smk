@@ -1,4 +1,5 @@
 # What the rules share: the suite, and functions from wildcards to files. No rules.
+import atexit
 import os
 import re
 import subprocess
@@ -12,14 +13,13 @@ from distillbench.environment import as_text, name_user
 from distillbench.errors import UserError, one_line
 from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
-from distillbench.reporting.index import figure_names
+from distillbench.reporting.figure_names import figure_names
 from distillbench.store import Store
 from distillbench.store.layout import RUN_FILES, finished, parts, weights_file
 from snakemake.io import _IOFile
 from snakemake.persistence import FileBackupMixin
 
 name_user()  # Snakemake, DVC and what else jobs start ask for it
-STORE = Store()
 PACKAGE = Path("src/distillbench")
 REPORTING = [str(p) for p in sorted((PACKAGE / "reporting").rglob("*")) if p.is_file() and p.suffix != ".pyc"]
 
@@ -51,10 +51,11 @@ try:
     PLAN = plan_suite(SUITE, ONLY, write=workflow.is_main_process)
     # Outputs cannot depend on a run, but the runs of a suite have one task, one dataset and one protocol.
     ANY_RUN = next(iter(PLAN.runs.values()))
-    PARTS = parts(ANY_RUN)
+    PARTS, STORE = parts(ANY_RUN), Store(planned=PLAN.runs)
     if workflow.is_main_process:
+        atexit.register(STORE.settled.save)
         require_whole_suite(sys.argv[1:])
-        require_imports(PLAN.loggers(*STORE.untrained(PLAN.runs)))
+        require_imports(PLAN.loggers(*STORE.untrained(PLAN.logged)))
 except (UserError, OSError) as error:  # OSError: a full disk, a tree that cannot be written
     print(f"distillbench: {one_line(error)}", file=sys.stderr)
     sys.exit(2)

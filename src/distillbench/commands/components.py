@@ -15,8 +15,8 @@ def check(file):
 
     Exit code 1 if one is broken.
     """
+    from distillbench.checks.method import check_method
     from distillbench.config import method_files
-    from distillbench.contract import check_method
 
     name = method_files.read(file)["name"]
     method_files.use([file])
@@ -32,7 +32,7 @@ def parity(folder):
 
     Exit code 1 if any differ.
     """
-    from distillbench.parity import check_folder
+    from distillbench.checks.parity import check_folder
 
     return check_folder(Path(folder))
 

@@ -74,9 +74,18 @@ class Suite:
             for cell in reversed(self.cells)
         }
 
+    @cached_property
+    def logged(self):
+        """{run id: {package}} of the runs that are logged to more than their history.csv."""
+        logged = {}
+        for cell in self.cells:
+            if cell.loggers:
+                logged.setdefault(cell.specification.id, set()).update(cell.loggers)
+        return logged
+
     def loggers(self, *runs):
         """What runs are logged to beside their history.csv."""
-        return sorted({name for cell in self.cells if cell.specification.id in runs for name in cell.loggers})
+        return sorted(set().union(*(self.logged.get(run, ()) for run in runs)))
 
     def only(self, patterns):
         """The part of the suite that comma-separated shell patterns name, with the teachers that it needs.

@@ -8,8 +8,8 @@ from distillbench.config import components
 from distillbench.config.specification import Specification
 from distillbench.errors import UserError
 from distillbench.reporting.collect import shown
+from distillbench.reporting.figure_names import figures_of
 from distillbench.reporting.figures import CAPTIONS, FIGURES
-from distillbench.reporting.index import figures_of
 from distillbench.reporting.tables import ROLES
 
 NO_REFERENCE = "no reference declared"

@@ -12,11 +12,11 @@ from distillbench.config.suite_file import require_suite
 from distillbench.errors import UserError
 from distillbench.planning import plan_suite
 from distillbench.reporting import collect
-from distillbench.reporting.index import index_path, index_text
 from distillbench.reporting.sheets.details import details_sheet
 from distillbench.reporting.sheets.main import main_sheet, summary_sheet
 from distillbench.reporting.tables import build_table
 from distillbench.store import LookingStore, Store
+from distillbench.store.index import index_path, index_text
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from distillbench.files import write_atomically
 from distillbench.output import output
 from distillbench.planning import plan_suite
 from distillbench.reporting import collect
-from distillbench.reporting.index import figure_names, index_path
+from distillbench.reporting.figure_names import figure_names
 from distillbench.reporting.render import files, markdown
 from distillbench.reporting.results import read_results
 from distillbench.store import Store
+from distillbench.store.index import index_path
 
 
 def reports(suite):

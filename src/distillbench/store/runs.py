@@ -21,6 +21,7 @@ from distillbench.store.layout import (
 )
 from distillbench.store.metrics import read_metrics
 from distillbench.store.record import read_record
+from distillbench.store.settled import Settled
 from distillbench.store.specifications import by_all_but_code, digest_without_code, read_once
 from distillbench.tasks import task
 
@@ -33,6 +34,7 @@ class Store:
         self.runs = self.results / "runs"
         self.known = dict(planned)
         self._alike = {}  # of `with_other_code`
+        self.settled = Settled(self.results / "settled.json")
 
     def run(self, run_id):
         return self.runs / run_id
@@ -77,12 +79,10 @@ class Store:
 
     def specification(self, run_id):
         """Of a run that is there, or planned. The text is checked against the digest in its own name."""
-        path = self.run(run_id) / "spec.json"
-        if not path.exists() and run_id in self.known:
-            return self.known[run_id]
-        if not path.exists() and not self.planned(run_id).exists():
+        path = f"{self.runs}/{run_id}/spec.json"
+        specification = read_once(path) or self.known.get(run_id) or read_once(str(self.planned(run_id)))
+        if specification is None:
             raise UserError(f"{path}: no such file; pull or restore it, or plan a suite that has the run")
-        specification = read_once(path if path.exists() else self.planned(run_id))
         if specification.id != run_id:
             raise UserError(f"{path}: holds the specification of {specification.id}; restore or remove it")
         return specification
@@ -94,7 +94,11 @@ class Store:
 
     def evaluation(self, run_id, checkpoint):
         """The directory of a run's evaluation."""
-        return self.run(run_id) / evaluations(self.specification(run_id))[checkpoint].folder
+        return self.run(run_id) / evaluations(self._stated(run_id))[checkpoint].folder
+
+    def _stated(self, run_id):
+        """The specification as planned, which is enough for paths, where it is known without a look at files."""
+        return self.known.get(run_id) or self.specification(run_id)
 
     def metrics(self, run_id, checkpoint):
         """The entries of a run's metrics.json, or None where it is not evaluated."""
@@ -168,7 +172,7 @@ class Store:
             return (
                 "running" if self.running(run_id) else "stopped"
             ), "trained; its files are on their way to their place"
-        evaluated = parts(self.specification(run_id)).metrics.here(directory)
+        evaluated = self.has(run_id, "metrics")
         if evaluated and not (reasons := self.stale(run_id)):
             return "done", ""
         if evaluated:
@@ -237,6 +241,27 @@ class Store:
 
     def missing(self, run_id):
         """The same, with those that are stale, unless the run or its teacher would have to be trained for that."""
+        files = self._judged(run_id)
+        if files and self.settled.holds(run_id, files):
+            return ()
+        names = self._missing(run_id)
+        if files and not names:
+            self.settled.note(run_id, files)
+        return names
+
+    def _judged(self, run_id):
+        """The files that decide what is missing of a planned run; none for another, whose files say what it is."""
+        if not (specification := self.known.get(run_id)):
+            return []
+        files = [f"{self.runs}/{run_id}/{name}" for part in parts(specification) for name in part.files]
+        if not (teacher := specification.teacher_id):
+            return files
+        if teacher not in self.known:
+            return []
+        made_by = evaluations(self.known[teacher])[specification["teacher"]["checkpoint"]]
+        return [*files, f"{self.runs}/{teacher}/{made_by.folder}/predictions.npz"]
+
+    def _missing(self, run_id):
         stale = frozenset(name for name, _ in self.stale(run_id))
         names, teacher = self._to_make(run_id, stale), self.specification(run_id).teacher_id
         compared = not teacher or self.has(teacher, "predictions") or finished(self.run(teacher))
@@ -244,11 +269,11 @@ class Store:
 
     def has(self, run_id, part):
         """Whether all files of a part, by its name, of a run are here."""
-        return self.specified(run_id) and getattr(parts(self.specification(run_id)), part).here(self.run(run_id))
+        return self.specified(run_id) and getattr(parts(self._stated(run_id)), part).here(self.run(run_id))
 
     def _to_make(self, run_id, stale):
         names = []
-        for part in reversed(parts(self.specification(run_id))):  # each is made from the one before it
+        for part in reversed(parts(self._stated(run_id))):  # each is made from the one before it
             if part.name not in stale and part.here(self.run(run_id)):
                 break
             names.insert(0, part.name)

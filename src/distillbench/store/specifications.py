@@ -8,8 +8,11 @@ from distillbench.errors import UserError
 
 
 def read_once(path):
-    """`read_specification` of a path, once as long as the file does not change."""
-    status = os.stat(path)
+    """The specification in a file, read once as long as the file does not change; None where there is no such file."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     return _read(path, status.st_mtime_ns, status.st_size)
 
 

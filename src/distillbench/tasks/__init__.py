@@ -3,7 +3,7 @@
 A task's folder declares in its __init__.py, as literals: `name`; `version`; `headline`, the metric that tables and
 figures compare, a percentage; `protocol`, how weights are evaluated, whose digest ends the name of an evaluation. Its
 `predictions.py` reads and checks stored predictions, `stored.py` makes what is stored, `metrics.py` has the registry
-`METRICS` and `METRIC`s' functions of predictions.
+`METRICS`.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The suite's figures, from `results.Results`, a file each with its caption. `index.figure_names`: which one has."""
+"""The suite's figures, from `results.Results`, a file each with its caption. `figure_names`: which one has."""
 
 import os
 from contextlib import chdir
