@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from torchvision.datasets import CIFAR10, CIFAR100
 
 from distillbench.config import components
-from distillbench.config.kinds import KINDS
+from distillbench.config.kinds import DIGESTS, KINDS
 from distillbench.config.schema import all_keys
 from distillbench.config.specification import NEUTRAL, Specification, read_specification
 from distillbench.config.suite import load_suite
@@ -297,6 +298,27 @@ def test_declared_dataset_is_the_implemented_one(name):
     module = import_module(f"distillbench.data.{declared['module']}")
     for field, rule in KINDS["dataset"].fields.items():
         assert declared[field] == getattr(module, field, rule.default), field
+
+
+def test_constants_of_datasets_are_the_published_ones():
+    """mdistiller's dataset/*.py and torchvision's of CIFAR: another value is another experiment."""
+    crop = {"kind": "crop_flip", "crop_padding": 4, "flip": True}
+    rotation = {"kind": "rotation_flip", "degrees": 20, "interpolation": "nearest", "flip": True}
+    resized = {"kind": "resized_crop_flip", "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3], "interpolation": "bilinear"}
+    published = {
+        "cifar10": (10, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), crop),
+        "cifar100": (100, 32, (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761), crop),
+        "tiny_imagenet": (200, 64, (0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262), rotation),
+        "imagenet": (1000, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), {**resized, "flip": True}),
+    }
+    for name, values in published.items():
+        declared = components.datasets()[name]
+        fields = ("num_classes", "image_size", "mean", "std", "augmentation")
+        assert tuple(declared[field] for field in fields) == values, name
+    assert components.datasets()["cifar10"]["md5"] == CIFAR10.tgz_md5
+    assert components.datasets()["cifar100"]["md5"] == CIFAR100.tgz_md5
+    assert components.datasets()["tiny_imagenet"]["md5"] == "90528d7ca1a48142e341f4ef8d21d0de"
+    assert [components.datasets()["imagenet"][field] for field in DIGESTS] == [None, None, 1_281_167, 50_000]
 
 
 @pytest.mark.parametrize("folder", ["methods", "trainers", "transforms"])

@@ -144,10 +144,11 @@ class _Expansion:
 
     def teacher(self, pair, seed):
         """The specification of a pair's teacher, resolved once for all rows."""
-        if (pair.name, seed) not in self.teachers:
+        key = (pair.name, seed)
+        if key not in self.teachers:
             row = Row(TEACHER, self.sections.teachers.written, "")
-            self.teachers[pair.name, seed] = self.add(row, "teacher", pair, pair.teacher, seed, ())
-        return self.teachers[pair.name, seed]
+            self.teachers[key] = self.add(row, "teacher", pair, pair.teacher, seed, ())
+        return self.teachers[key]
 
     def add(self, row, role, pair, network, seed, layers, teacher=None):
         """Resolve a run and put it into its cell; returns its specification."""
