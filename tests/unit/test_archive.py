@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 import stores
+from standins import ROOT
 
 from distillbench.commands import main
 from distillbench.files import read_json, to_json
 from distillbench.store import Store, importing
 from distillbench.store.layout import CHECKPOINTS
 
-ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = "manifest.json"
 
 

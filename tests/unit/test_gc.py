@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import stores
+from standins import ROOT
 
 from distillbench.commands import main
 from distillbench.planning import plan_suite
 from distillbench.store import Store
 
-ROOT = Path(__file__).resolve().parents[1]
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
 SUITE = stores.SUITE.replace("seeds: [0, 1]", "seeds: [0]")
 ORPHANS = (

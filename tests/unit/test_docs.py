@@ -2,11 +2,11 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from renew_docs import BLOCKS, block
+from standins import ROOT
 
 from distillbench.config import components
 from distillbench.config.reference import reference
@@ -16,8 +16,6 @@ from distillbench.reporting.collect import METRICS, Scope
 from distillbench.reporting.render import markdown
 from distillbench.reporting.tables import build_table
 from distillbench.store.index import COLUMNS
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_key_reference_is_the_declarations():

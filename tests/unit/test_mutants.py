@@ -3,11 +3,10 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from standins import ROOT
 
-ROOT = Path(__file__).parents[1]
 SUM = (
     'def total(values):\n    """Of numbers."""\n    return sum(values)\n\n\ndef size(values):\n    return len(values)\n'
 )

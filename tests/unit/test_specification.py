@@ -7,10 +7,10 @@ import os
 import subprocess
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 import yaml
+from standins import ROOT
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from distillbench.config import components
@@ -21,7 +21,6 @@ from distillbench.config.suite import load_suite
 from distillbench.errors import UserError
 from distillbench.files import to_json
 
-ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = json.loads((ROOT / "tests/fixtures/golden_specifications.json").read_text(encoding="utf-8"))
 DKD = {"DISTILLER.TYPE": "DKD"}
 KD, GKD, ALIAS = {"DISTILLER.TYPE": "KD"}, {"DISTILLER.TYPE": "KD", "GKD": {}}, {"DISTILLER.TYPE": "GradientKD"}

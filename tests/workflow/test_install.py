@@ -9,17 +9,16 @@ import subprocess
 import sys
 import tomllib
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from standins import ROOT
 
 import distillbench
 
-ROOT = Path(__file__).resolve().parents[1]
 BOOTSTRAP = ROOT / "tools" / "bootstrap.py"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())

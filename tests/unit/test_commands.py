@@ -12,12 +12,12 @@ import pytest
 import stores
 from click.shell_completion import BashComplete, ShellComplete
 from project import parsed
+from standins import ROOT
 
 from distillbench import __version__, planning
 from distillbench.commands import COMPLETE, main, program
 from distillbench.errors import RunFailed, UserError
 
-ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "numpy", "pandas", "scipy", "matplotlib")
 ROWS = ["Teacher", "NONE", "KD", "KD GKD", "007", "λ知"]
 SUITE = stores.SUITE + '  KD GKD: {DISTILLER.TYPE: KD, GKD: {}, control: KD}\n  "007": {like: KD, KD.TEMPERATURE: 7}\n'

@@ -3,15 +3,15 @@
 import json
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
+from standins import FIXTURES
 
 from distillbench.checks.parity.cases import Mismatch, compare
 from distillbench.commands import main
 
-OWN_COPY = Path(__file__).parent / "fixtures" / "reference"
+OWN_COPY = FIXTURES / "reference"
 
 
 def test_agrees_with_the_projects_copy_of_the_reference_vectors(capsys):

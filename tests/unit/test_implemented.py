@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from standins import TEACHER
 from stores import finish_all, new_project, runs
 
 from distillbench.commands import main
@@ -15,7 +16,6 @@ from distillbench.errors import UserError
 from distillbench.files import to_json
 from distillbench.store import Store
 
-TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
 KEYS = {"DISTILLER.TYPE": "KD", "GKD.K": 0.5, "SOLVER.TRAINER": "dot"}
 
 # What a specification may say differently and still be trained; everything else in it is what this code does.

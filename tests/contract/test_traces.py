@@ -2,15 +2,14 @@
 
 Each component (dataset, network family, method, gradient scaling, trainer) has the losses of five float64 steps in
 fixtures/traces.json under its version. After a change that is meant to move them, raise the component's `version`
-and write the file anew: python tests/test_traces.py
+and write the file anew: PYTHONPATH=tests python tests/contract/test_traces.py
 """
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import feed_of
+from standins import FIXTURES, TEACHER, feed_of
 
 from distillbench.config import components
 from distillbench.config.resolve import flatten, resolve
@@ -20,8 +19,7 @@ from distillbench.engine.learner import Learner
 from distillbench.engine.streams import initialisation
 from distillbench.models import build_network
 
-STORED = Path(__file__).parent / "fixtures" / "traces.json"
-TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
+STORED = FIXTURES / "traces.json"
 
 
 def subjects():
@@ -70,7 +68,7 @@ def trace(keys):
 @pytest.mark.parametrize("subject", subjects())
 def test_numbers_do_not_move_without_a_new_version(subject):
     stored = json.loads(STORED.read_text())
-    assert subject in stored, f"no trace of {subject}: python tests/test_traces.py"
+    assert subject in stored, f"no trace of {subject}: PYTHONPATH=tests python tests/contract/test_traces.py"
     assert trace(subjects()[subject]) == pytest.approx(stored[subject], rel=1e-8), "raise the version, see above"
 
 

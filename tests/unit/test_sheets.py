@@ -1,10 +1,10 @@
 """A sheet in every format, and what of collected metrics reaches one."""
 
 from math import nan
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from standins import FIXTURES
 from test_statistics import SCOPE, example
 
 from distillbench.errors import UserError
@@ -13,7 +13,7 @@ from distillbench.reporting.render import csv, html, json, latex, markdown
 from distillbench.reporting.sheet import Cell, Column, Count, Difference, Line, Number, Outcome, Sheet, Spread, Text
 from distillbench.reporting.statistics import Interval
 
-GOLDEN = Path(__file__).parent / "fixtures" / "sheets"
+GOLDEN = FIXTURES / "sheets"
 SIGNS = "<b>&'\"|`* \\ % $x^{2}$ _a_ #1 ~ ± − -5 a-5"
 PAIR = "a|b<i>-c_d"
 OUTCOMES = ("n", "attempted", "planned", "last_mean", "last_sd")
@@ -74,7 +74,7 @@ FORMATS = {
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_hostile_sheet_is_written_as_it_was(name):
-    """If a change is meant: python tests/test_sheets.py, and read the difference."""
+    """If a change is meant: PYTHONPATH=tests python tests/unit/test_sheets.py, and read the difference."""
     assert FORMATS[name](hostile()) == (GOLDEN / name).read_text(encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ from project import GIT, ROOT, SMALL, WITHOUT_POWER, Project, jobs, new_project,
 
 from distillbench.errors import UserError
 from distillbench.files import write_atomically
-from distillbench.store import recording
+from distillbench.store import dvc
 
 SUITE = SMALL.replace("[0, 1]", "[0]").replace("  NONE: {DISTILLER.TYPE: NONE}\n", "").replace(", control: NONE", "")
 BLOCK = "/results/suites/\n/reports/\n"
@@ -200,8 +200,8 @@ def test_what_dvc_takes_for_a_renamed_file_stays_recorded_where_nothing_else_is_
     write_atomically(tmp_path / new / "spec.json", "{}")
     write_atomically(tmp_path / "results/runs.dvc", "outs: [{path: runs, nfiles: 1}]")
     said, asked = {"uncommitted": {"renamed": [{"old": f"{old}/spec.json", "new": f"{new}/spec.json"}]}}, []
-    monkeypatch.setattr(recording, "_dvc", lambda *arguments: asked.append(arguments) or json.dumps(said))
-    recording.record_runs()
+    monkeypatch.setattr(dvc, "_dvc", lambda *arguments: asked.append(arguments) or json.dumps(said))
+    dvc.record_runs()
     assert asked[1:] == [("add", new)]  # commit would take the old one out
 
 
@@ -272,12 +272,12 @@ def test_a_failure_of_dvc_has_a_reason(project, monkeypatch):
     """Whatever it printed, and where."""
     monkeypatch.chdir(project.path)
     with pytest.raises(UserError, match=r"dvc commit: .*no-such[.]dvc"):
-        recording._dvc("commit", "--force", "no-such.dvc")
+        dvc._dvc("commit", "--force", "no-such.dvc")
     for code in ("raise SystemExit(3)", "raise SystemExit('out of luck')", "print('out of luck'); raise SystemExit(1)"):
         monkeypatch.setenv("PYTHONPATH", str(project.path))
         (project.path / "dvc.py").write_text(code)
         with pytest.raises(UserError, match=r"dvc commit: (exit code 3|out of luck)"):
-            recording._dvc("commit")
+            dvc._dvc("commit")
 
 
 FOLDERS = ["reports", ".snakemake", *(f"results/{n}" for n in ("runs", "work", "data", "logs", "specs", "suites"))]

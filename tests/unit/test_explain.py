@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import stores
+from standins import ROOT
 
 from distillbench.commands import main
 from distillbench.config.suite import load_suite
@@ -20,7 +21,6 @@ from distillbench.reporting.results import read_results
 from distillbench.store import Store
 from distillbench.store.layout import CHECKPOINTS
 
-ROOT = Path(__file__).resolve().parents[1]
 TWO_PAIRS = """\
 dataset: digits
 seeds: [0, 1]

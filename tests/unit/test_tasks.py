@@ -4,12 +4,12 @@ import copy
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import stores
+from standins import ROOT
 from test_metrics import LOGITS, TARGETS, TEACHER, with_ranks
 from test_statistics import SCOPE, example
 
@@ -29,7 +29,7 @@ from distillbench.store.layout import evaluations, parts
 from distillbench.tasks.classification.metrics import METRICS, Metric
 from distillbench.tasks.classification.predictions import RANKS, Predictions, parse
 
-PACKAGE = Path(__file__).parents[1] / "src/distillbench"
+PACKAGE = ROOT / "src/distillbench"
 
 
 @pytest.fixture

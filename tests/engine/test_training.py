@@ -5,13 +5,13 @@ its own looks at as the network sees it.
 """
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from standins import DIGITS, FIXTURES, OWN
 from torchvision.transforms import functional as transforms
 
 from distillbench.config import components, method_files
@@ -33,8 +33,7 @@ from distillbench.models import build_network, network_cost
 from distillbench.store import Store
 from distillbench.store.layout import CHECKPOINTS, evaluations
 
-DIGITS = components.datasets()["digits"]
-OWN, HEAD = (Path(__file__).parent / "fixtures" / name for name in ("own_method.py", "reused_head.py"))
+HEAD = FIXTURES / "reused_head.py"
 RATES = {1: 0.1, 2: 0.1, 3: 0.1 * 0.2, 4: 0.1 * 0.2 * 0.2}  # by epoch
 SETTINGS = {
     "SOLVER.EPOCHS": 4,

@@ -4,10 +4,10 @@ import json
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 from project import new_project, succeeded
+from standins import ROOT
 
 from distillbench.checks import method as contract
 from distillbench.commands import main
@@ -17,7 +17,6 @@ from distillbench.config.suite import load_suite
 from distillbench.errors import UserError
 from distillbench.methods import method_class
 
-ROOT = Path(__file__).parents[1]
 TUTORIAL = (ROOT / "docs" / "own-method.md").read_text()
 PYTHON, CHECK, SUITE, RUN = re.findall(r"```\w+\n(.*?)```", TUTORIAL, re.DOTALL)
 FILE = "my_methods/softkd.py"

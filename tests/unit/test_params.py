@@ -5,10 +5,10 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
+from standins import ROOT
 
 from distillbench.commands import main
 from distillbench.config import components
@@ -18,7 +18,6 @@ from distillbench.config.suite import load_suite
 from distillbench.config.yaml_file import read_yaml
 from distillbench.errors import UserError, one_line
 
-ROOT = Path(__file__).resolve().parents[1]
 DEMO = yaml.safe_load((ROOT / "params" / "demo.yaml").read_text(encoding="utf-8"))
 REMEDIES = ("did you mean", "valid:", "expected", "must be", "must increase", "remove", "write", "needs", "save")
 REMEDIES += ("circle:", "a row's name is", "use base")  # these say what is to be changed

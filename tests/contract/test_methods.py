@@ -1,0 +1,178 @@
+"""Every method keeps the contract, alone, with every transform and with every trainer; formulas of GKD."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from standins import OWN, TEACHER, feed_of, learner_of
+
+from distillbench.checks import method as contract
+from distillbench.config import components, method_files
+from distillbench.config.specification import Specification
+from distillbench.engine.learner import Learner
+from distillbench.engine.streams import generator
+from distillbench.engine.weights import weights_digest
+from distillbench.methods.base import Batch, LogitMethod, Output
+from distillbench.models import build_network
+from distillbench.transforms.gkd import GradientScaling
+
+
+def test_gradient_scaling_leaves_values_and_the_targets_gradient_alone():
+    z = torch.randn(6, 10, generator=generator(0, "a")).requires_grad_()
+    teacher, target = 3 * torch.randn(6, 10, generator=generator(0, "b")), torch.arange(6)
+    parameters = {name: key.default for name, key in GradientScaling.keys.items()}
+    batch = Batch((), target, target)
+    scaled, unchanged = GradientScaling(parameters, temperature=4.0)(z, teacher, batch)
+    assert torch.equal(scaled, z) and unchanged is teacher
+    (gradient,) = torch.autograd.grad(scaled.sum(), z)
+    confidence = (teacher / 4).softmax(1).max(1).values
+    expected = (2 * torch.sigmoid(0.6 * (confidence - confidence.mean())))[:, None].repeat(1, 10)
+    expected[torch.arange(6), target] = 1
+    torch.testing.assert_close(gradient, expected)
+    parameters |= {"TARGET": "teacher", "CENTRE": 0.5, "TEMPERATURE": 1.0, "K": 2.0, "SCALE": 3.0}
+    factors = GradientScaling(parameters, temperature=4.0).factors(teacher, batch)
+    assert torch.equal(factors.gather(1, teacher.argmax(1, keepdim=True)), torch.ones(6, 1))
+    other = 3 * torch.sigmoid(2 * (teacher.softmax(1).max(1).values - 0.5))
+    torch.testing.assert_close(
+        factors.min(1).values.maximum(factors.sum(1) - 1 - 8 * other), other, rtol=1e-5, atol=1e-5
+    )
+
+
+def scaled_gradient(parameters, teacher, target):
+    """The factors that a gradient of ones really gets."""
+    defaults = {name: key.default for name, key in GradientScaling.keys.items()}
+    z = torch.zeros_like(teacher).requires_grad_()
+    scaled, _ = GradientScaling({**defaults, **parameters}, temperature=4.0)(z, teacher, Batch((), target, target))
+    return torch.autograd.grad(scaled.sum(), z)[0]
+
+
+@pytest.mark.parametrize("scale", [2.0, 3.0])
+def test_the_controls_of_gkd_change_one_thing_each(scale):
+    teacher = 3 * torch.randn(8, 10, dtype=torch.float64, generator=generator(0, "b"))
+    target = torch.arange(8)
+    kept = F.one_hot(target, 10).bool()
+    plain, shuffled, inverted, mean, everywhere = (
+        scaled_gradient({"SCALE": scale, **control}, teacher, target)
+        for control in ({}, *({"FACTORS": f} for f in ("shuffled", "inverted", "mean")), {"TARGET": "none"})
+    )
+    for factors in (plain, shuffled, inverted, mean):
+        assert torch.equal(factors[kept], torch.ones(8, dtype=torch.float64))
+        assert all(row[~k].unique().numel() == 1 for row, k in zip(factors, kept, strict=True))
+    s = plain[~kept].view(8, 9)[:, 0]
+    torch.testing.assert_close(shuffled[~kept].view(8, 9)[:, 0], s.roll(1))  # the same factors, none on its own sample
+    assert len(s.unique()) == 8
+    torch.testing.assert_close(inverted[~kept].view(8, 9)[:, 0], scale - s)
+    torch.testing.assert_close(mean[~kept], s.mean().expand(72))
+    torch.testing.assert_close(everywhere, s[:, None].expand(8, 10))
+
+
+def test_a_specification_from_before_a_key_existed_is_trained_as_it_was_then(specify):
+    specification = specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD", "GKD.K": 0.5})
+    older = Specification(copy.deepcopy(specification.data))
+    del older.data["gradient_scaling"]["parameters"]["FACTORS"]
+    assert older.id == specification.id
+    assert learner_of(older, 300, build_network("resnet8", "digits")).method.transforms[0].kind == "confidence"
+    newer = specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD", "GKD.FACTORS": "inverted"})
+    assert learner_of(newer, 300, build_network("resnet8", "digits")).method.transforms[0].kind == "inverted"
+
+
+@pytest.fixture
+def own_method():
+    method_files.use([str(OWN)])
+    yield
+    method_files.use([])
+
+
+@pytest.mark.parametrize("rule", contract.RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("name", [*components.methods(), "FeaturesAndModules"])
+def test_every_method_keeps_the_contract_with_gkd_and_every_trainer(name, rule, own_method):
+    for keys in contract.combinations(name).values():
+        rule(keys)
+
+
+@pytest.mark.parametrize("control", components.transforms()["GKD"]["keys"]["FACTORS"].choices)
+@pytest.mark.parametrize("target", components.transforms()["GKD"]["keys"]["TARGET"].choices)
+def test_every_control_of_gkd_keeps_the_contract(control, target):
+    keys = {"DISTILLER.TYPE": "KD", "GKD.FACTORS": control, "GKD.TARGET": target}
+    for rule in (contract.gives_finite_losses, contract.waits_for_no_device, contract.is_a_function_of_the_seed):
+        rule(keys)
+
+
+def test_the_method_does_not_change_what_the_student_starts_from(specify):
+    with_method = learner_of(
+        specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD"}), 300, build_network("resnet8", "digits")
+    )
+    assert weights_digest(with_method.student.state_dict()) == weights_digest(
+        learner_of(specify(), 300).student.state_dict()
+    )
+    assert weights_digest(learner_of(specify(seed=1), 300).student.state_dict()) != weights_digest(
+        with_method.student.state_dict()
+    )
+
+
+def test_a_logit_method_must_say_what_its_loss_is():
+    with pytest.raises(TypeError, match="distillation_loss"):
+        LogitMethod({}, None)
+
+
+@pytest.mark.parametrize("temperature", [4, 1])
+def test_what_a_logit_method_observes_is_the_gradient_of_its_weighted_loss(specify, images, temperature):
+    keys = {"DISTILLER.TYPE": "KD", "KD.LOSS.KD_WEIGHT": 2, "KD.WARMUP": 4, "SOLVER.PRECISION": "fp64"}
+    keys["GKD.TEMPERATURE"] = temperature
+    specification = specify(teacher=TEACHER, **keys)
+    learner = Learner(specification, feed_of(specification, images), build_network("resnet8", "digits"))
+    learner.begin(1, 0.05)
+    batch = learner.feed.batch(40)
+    (students,), (teachers,) = (network(batch) for network in learner.callables)
+    z, soft, y = students.logits.detach().requires_grad_(), teachers.logits / 4, batch.target
+    loss = 2 * 0.25 * 16 * (soft.softmax(1) * (soft.log_softmax(1) - (z / 4).log_softmax(1))).sum(1)  # of each sample
+    (gradient,) = torch.autograd.grad(loss.sum(), z)
+    confidence = (teachers.logits / temperature).softmax(1).max(1).values
+    factor = 2 * torch.sigmoid(0.6 * (confidence - confidence.mean()))
+    signed, counts, factors = torch.zeros(6).double(), [0] * 20, [0.0] * 20
+    for n in range(40):
+        ranked = [c for c in teachers.logits[n].argsort(descending=True).tolist() if c != y[n]][:5]
+        signed += torch.stack([gradient[n, y[n]], *(gradient[n, c] * factor[n] for c in ranked)])
+        counts[int(confidence[n] * 20)] += 1
+        factors[int(confidence[n] * 20)] += factor[n].item()
+    losses = learner.method.losses(students, teachers, batch, learner.schedule)
+    observed = learner.method.observations(students, teachers, batch, losses)
+    torch.testing.assert_close(observed["kd_gradient"], signed, rtol=1e-9, atol=1e-12)
+    assert (observed["kd_gradient_abs"] >= observed["kd_gradient"].abs()).all()
+    assert observed["confidence"].tolist() == counts and observed["factor"].tolist() == pytest.approx(factors)
+
+
+def test_every_sample_has_a_confidence_also_one_that_the_teacher_is_sure_of(specify):
+    keys = {"DISTILLER.TYPE": "KD", "KD.WARMUP": 0}
+    method = learner_of(specify(teacher=TEACHER, **keys), 300, build_network("resnet8", "digits")).method
+    z, target = torch.randn(8, 10, generator=generator(0, "a")).requires_grad_(), torch.arange(8)
+    teacher = Output(1e4 * F.one_hot(target, 10).float(), {})  # softened, the largest probability is 1
+    batch = Batch((), target, target)
+    losses = method.losses(Output(z, {}), teacher, batch, {"warmup": 1.0})
+    confidence = method.observations(Output(z, {}), teacher, batch, losses)["confidence"]
+    assert confidence.tolist() == [0] * 19 + [8]
+
+
+def test_only_what_is_trained_is_in_training_mode(specify, own_method):
+    keys = {"DISTILLER.TYPE": "FeaturesAndModules"}
+    learner = learner_of(specify(teacher=TEACHER, **keys), 300, build_network("resnet8", "digits"))
+    for parts in ([learner.student, learner.method], [learner.teacher]):
+        for part in parts:
+            part.train(part is learner.teacher)
+    learner.train()
+    assert all(m.training for part in (learner.student, learner.method) for m in part.modules())
+    assert not any(m.training for m in learner.teacher.modules())
+
+
+def test_a_method_knows_the_shapes_of_both_networks_and_the_number_of_images(specify):
+    teacher = {**TEACHER, "id": "digits/wrn_16_2/none/s0-000000000000"}
+    learner = learner_of(specify(teacher=teacher, **{"DISTILLER.TYPE": "KD"}), 123, build_network("wrn_16_2", "digits"))
+    context = learner.method.context
+    assert (context.num_classes, context.num_images) == (10, 123)
+    for shapes, network in ((context.student, learner.student), (context.teacher, learner.teacher)):
+        logits, features = network(torch.zeros(2, 3, 16, 16))
+        assert shapes.logits.shape == logits.shape and shapes.logits.is_meta
+        assert shapes.features["pooled_feat"].shape == features["pooled_feat"].shape
+        assert [f.shape for f in shapes.features["feats"]] == [f.shape for f in features["feats"]]
+    assert learner_of(specify(), 123).method.context.teacher is None
