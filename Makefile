@@ -37,7 +37,7 @@ demo: env ## run the demo suite on the CPU and print its table
 	python -m distillbench tables demo
 
 test: env ## run the tests
-	python -m pytest -n $(JOBS) tests
+	python -m pytest -n $(JOBS) --dist worksteal tests
 
 lint: env ## check style, formatting, the workflow, and which room imports which
 	ruff check src tests tools

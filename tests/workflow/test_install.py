@@ -303,7 +303,7 @@ def test_make_demo_installs_runs_and_shows_the_table(venv):
 def test_make_test_installs_and_runs_pytest(venv):
     first, *rest = make("-n", "test", f"VENV={venv}", "JOBS=3")
     assert first.endswith(BOOTSTRAP_COMMAND.format(venv=venv))
-    assert rest == ["python -m pytest -n 3 tests"]
+    assert rest == ["python -m pytest -n 3 --dist worksteal tests"]
 
 
 @needs_make
@@ -316,7 +316,7 @@ def test_commands_come_from_the_environment_even_with_a_space_in_its_name(tmp_pa
     shutil.copy(ROOT / "Makefile", folder)
     for venv in ("my env", folder / "my env"):
         lines = make("test", f"VENV={venv}", "PYTHON=true", "JOBS=1", folder=folder)
-        assert lines[-1] == "from the environment: -m pytest -n 1 tests"
+        assert lines[-1] == "from the environment: -m pytest -n 1 --dist worksteal tests"
 
 
 @needs_make

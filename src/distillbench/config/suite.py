@@ -123,7 +123,7 @@ class _Expansion:
     """The cells of a suite, and what of its keys they take from where."""
 
     def __init__(self, sections):
-        self.sections, self.cells, self.teachers = sections, {}, {}
+        self.sections, self.cells, self.teachers, self.resolved = sections, {}, {}, {}
         self.places = {}  # {where: (`Written`, keys that runs read, those that they take from there)}
 
     def suite(self):
@@ -151,16 +151,9 @@ class _Expansion:
         return self.teachers[key]
 
     def add(self, row, role, pair, network, seed, layers, teacher=None):
-        """Resolve a run and put it into its cell; returns its specification."""
-        layers, written = (self.sections.base, *layers), row.written
-        facts = {
-            "DATASET.TYPE": self.sections.dataset,
-            "DISTILLER.TEACHER": pair.teacher,
-            "DISTILLER.STUDENT": network,
-        }
-        config, transforms, notes = resolve((*layers, Written(facts, frozenset(), written.where)), written)
+        """Put a run into its cell; returns its specification."""
+        config, transforms, notes = self.resolve(row, pair, network, (self.sections.base, *layers))
         specification = build_specification(config, transforms=transforms, teacher=teacher, seed=seed)
-        self.note_places(written, layers)
         weighted = transforms or components.trainers()[config.SOLVER.TRAINER]["label"]
         if weighted and role == "distilled" and not row.control:
             notes += ("has no control, so that its gain cannot be told from its weights'; see docs/methods.md",)
@@ -168,6 +161,17 @@ class _Expansion:
         cell = Cell(row.name, role, row.control, *place, specification, notes, _loggers(config))
         self.cells.setdefault(cell.name, cell)
         return specification
+
+    def resolve(self, row, pair, network, layers):
+        """`Resolved` of a row and pair, whatever the seed: once for all of them."""
+        key = (row.name, pair.name)
+        if key not in self.resolved:
+            facts = {"DISTILLER.TEACHER": pair.teacher, "DISTILLER.STUDENT": network}
+            facts["DATASET.TYPE"] = self.sections.dataset
+            written = row.written
+            self.resolved[key] = resolve((*layers, Written(facts, frozenset(), written.where)), written)
+            self.note_places(written, layers)
+        return self.resolved[key]
 
     def note_places(self, written, layers):
         keys, above = set(read_keys(written, layers)), set()
