@@ -2,18 +2,27 @@
 
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from distillbench.config import components
 from distillbench.config.resolve import flatten, resolve
 from distillbench.config.specification import build_specification
 from distillbench.engine.feed import Feed, Split, generated_feed
 from distillbench.engine.learner import Learner
 from distillbench.engine.run import train
+from distillbench.tasks.classification.predictions import Predictions
+from distillbench.tasks.classification.stored import ranked
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = ROOT / "tests" / "fixtures"
 OWN = FIXTURES / "own_method.py"  # features, an own module, two views, a schedule
 DIGITS = components.datasets()["digits"]
 TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
+
+DRAWS = np.random.default_rng(0)
+LOGITS, TEACHER_LOGITS = DRAWS.normal(0, 2, (400, 10)), DRAWS.normal(0, 3, (400, 10))
+TARGETS = DRAWS.integers(0, 10, 400)
 
 
 def specification_of(seed=0, teacher=None, **keys):
@@ -45,3 +54,9 @@ def learn(specification, images, tmp_path, **options):
     out = tmp_path / "out"
     train(specification, images, out, tmp_path / "work", tmp_path, device="cpu", report=quiet, **options)
     return out
+
+
+def with_ranks(logits, targets=TARGETS):
+    """Predictions as they are stored, the logits in half precision."""
+    ranks = {name: tensor.numpy() for name, tensor in ranked(torch.tensor(logits), torch.tensor(targets)).items()}
+    return Predictions(targets, {**ranks, "logits": logits.astype(np.float16)}, precision="fp64")

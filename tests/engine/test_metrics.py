@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss, log_loss, top_k_accuracy_score
+from standins import LOGITS, TARGETS, TEACHER_LOGITS, with_ranks
 
 from distillbench.commands import main
 from distillbench.engine.run import train
@@ -25,19 +26,10 @@ from distillbench.tasks.classification.predictions import Predictions, parse
 from distillbench.tasks.classification.stored import ranked
 from distillbench.tasks.classification.training import target_rank
 
-DRAWS = np.random.default_rng(0)
-LOGITS, TEACHER, TARGETS = DRAWS.normal(0, 2, (400, 10)), DRAWS.normal(0, 3, (400, 10)), DRAWS.integers(0, 10, 400)
-
 
 def bare(logits, targets=TARGETS):
     """Predictions as they were before ranks were kept."""
     return Predictions(targets, {"logits": logits})
-
-
-def with_ranks(logits, targets=TARGETS):
-    """As they are now, the logits in half precision."""
-    ranks = {name: tensor.numpy() for name, tensor in ranked(torch.tensor(logits), torch.tensor(targets)).items()}
-    return Predictions(targets, {**ranks, "logits": logits.astype(np.float16)}, precision="fp64")
 
 
 def read(path):
@@ -77,10 +69,14 @@ def test_calibration_error_is_the_weighted_gap_of_fifteen_equal_bins(form):
 
 @BOTH
 def test_likeness_to_the_teacher(form):
-    kl = (softmax(TEACHER, axis=1) * (log_softmax(TEACHER, axis=1) - log_softmax(LOGITS, axis=1))).sum(axis=1).mean()
-    assert metrics.kl_to_teacher(form(LOGITS), form(TEACHER)) == pytest.approx(kl, rel=1e-3)
-    same = 100 * np.mean([a.argmax() == b.argmax() for a, b in zip(LOGITS, TEACHER, strict=True)])
-    assert metrics.agreement(form(LOGITS), form(TEACHER)) == pytest.approx(same)
+    kl = (
+        (softmax(TEACHER_LOGITS, axis=1) * (log_softmax(TEACHER_LOGITS, axis=1) - log_softmax(LOGITS, axis=1)))
+        .sum(axis=1)
+        .mean()
+    )
+    assert metrics.kl_to_teacher(form(LOGITS), form(TEACHER_LOGITS)) == pytest.approx(kl, rel=1e-3)
+    same = 100 * np.mean([a.argmax() == b.argmax() for a, b in zip(LOGITS, TEACHER_LOGITS, strict=True)])
+    assert metrics.agreement(form(LOGITS), form(TEACHER_LOGITS)) == pytest.approx(same)
     assert metrics.agreement(form(LOGITS), form(LOGITS + 7)) == 100
     assert metrics.kl_to_teacher(bare(LOGITS), bare(LOGITS + 7)) == pytest.approx(0, abs=1e-12)
 

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import stores
-from standins import ROOT
-from test_metrics import LOGITS, TARGETS, TEACHER, with_ranks
+from standins import LOGITS, ROOT, TARGETS, TEACHER_LOGITS, with_ranks
 from test_statistics import SCOPE, example
 
 from distillbench import tasks
@@ -106,9 +105,9 @@ def test_predictions_without_logits_say_what_they_lack_and_give_every_other_metr
     for name in ("logits", "log_probabilities"):
         with pytest.raises(tasks.Lacking, match="the predictions hold no logits of all classes; "):
             getattr(ranks, name)
-    values, lacking = compute(METRICS, ranks, with_ranks(TEACHER))
+    values, lacking = compute(METRICS, ranks, with_ranks(TEACHER_LOGITS))
     assert lacking.keys() == {"brier", "kl_to_teacher"} and values.keys() == METRICS.keys() - lacking.keys()
-    expected, nothing = compute(METRICS, whole, with_ranks(TEACHER))
+    expected, nothing = compute(METRICS, whole, with_ranks(TEACHER_LOGITS))
     assert not nothing and values == {name: expected[name] for name in values}
     assert compute(METRICS, whole)[0].keys() == {name for name, metric in METRICS.items() if not metric.teacher}
 
