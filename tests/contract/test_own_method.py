@@ -253,6 +253,29 @@ def test_the_contract_names_what_is_broken(own, old, new, rule, says):
         rule({"DISTILLER.TYPE": "SoftKD"})
 
 
+STEPS = {  # of a method that cannot be replayed
+    "a number of Python": """
+        self.steps = getattr(self, "steps", 0) + 1
+        return (right * each).mean() / self.steps""",
+    "a tensor that is replaced": """
+        self.mean = 0.9 * getattr(self, "mean", each.detach().mean()) + 0.1 * each.detach().mean()
+        return (right * each).mean() * (1 + self.mean)""",
+    "a branch on data": """
+        return (right * each).mean() * (2 if target[0].item() % 2 else 1)""",
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_that_cannot_be_replayed_is_noticed_unless_the_method_says_so(own, step):
+    edited(own, "        return (right * each).mean()", STEPS[step].lstrip("\n"))
+    method_files.use([FILE])
+    with pytest.raises(contract.Broken, match=r"write to buffers in place.*or declare `capturable = False`"):
+        contract.can_be_replayed({"DISTILLER.TYPE": "SoftKD"})
+    edited(own, "    version = 1\n", "    version = 1\n    capturable = False\n")
+    method_files.use([FILE])
+    contract.can_be_replayed({"DISTILLER.TYPE": "SoftKD"})
+
+
 def with_method(own, function):
     edited(own, "    def distillation_loss", f"    def {function}\n\n    def distillation_loss")
 

@@ -9,6 +9,7 @@ from distillbench.config.resolve import flatten, resolve
 from distillbench.config.specification import build_specification
 from distillbench.engine.feed import generated_feed
 from distillbench.engine.learner import Learner
+from distillbench.engine.replay import Replayed
 from distillbench.engine.streams import initialisation
 from distillbench.engine.sums import averages
 from distillbench.engine.weights import weights_digest
@@ -175,8 +176,25 @@ def learns(keys):
         raise Broken(f"they went from {totals[0]:.4g} to {totals[-1]:.4g}; look at signs and weights")
 
 
+def can_be_replayed(keys):
+    """steps recorded once and replayed are the steps themselves"""
+    if not components.methods()[keys["DISTILLER.TYPE"]]["capturable"]:
+        return
+    plain, replayed = learner(keys), learner(keys)
+    for stepping, built in ((plain.step, plain), (Replayed(replayed).step, replayed)):
+        for epoch, lr in ((1, 0.02), (2, 0.01)):
+            built.begin(epoch, lr)
+            for size in (BATCH, BATCH, BATCH // 2, BATCH):
+                stepping(size)
+    if not all(map(torch.equal, plain.statics(), replayed.statics())):
+        raise Broken(
+            "they differ; take what changes from `schedule` and the batch, write to buffers in place, and use"
+            " torch.where for a branch; or declare `capturable = False`"
+        )
+
+
 RULES = (gives_finite_losses, names_its_numbers, waits_for_no_device, trains_what_is_its_own)
-RULES += (is_a_function_of_the_seed, resumes, learns)
+RULES += (is_a_function_of_the_seed, resumes, can_be_replayed, learns)
 
 
 def _digest(built):

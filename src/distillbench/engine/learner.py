@@ -81,6 +81,12 @@ class Learner:
             sums.add(batch_sums(self.task, output, target, self.task.label_losses(output, target), {}))
         return averages(self.task, sums.state_dict())
 
+    def statics(self):
+        """All tensors that a step keeps for the next one: from the first step on they never move."""
+        modules = (tensor for module in (self.student, self.method) for tensor in module.state_dict().values())
+        own = (*self.schedule.values(), *self.sums.declared.values(), *self.feed.plan.values(), self.feed.position)
+        return [*modules, *self.trainer.statics(), *own]
+
     def state_dict(self):
         return {name: getattr(self, name).state_dict() for name in ("student", "method", "trainer")}
 

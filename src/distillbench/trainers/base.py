@@ -39,6 +39,10 @@ class Trainer:
         fixed = {"dampening": 0.0, "nesterov": False, "maximize": False}
         sgd(*map(list, zip(*moving, strict=True)), fused=True, lr=self.lr, **fixed, **self.settings)
 
+    def statics(self):
+        """The tensors that a step reads or writes besides the parameters: they never move."""
+        return [self.lr, *self.buffers]
+
     def state_dict(self):
         return {"buffers": self.buffers}
 

@@ -17,7 +17,7 @@ from distillbench.config.keys import Key
 from distillbench.group import Alone
 from distillbench.trainers import base
 
-TASK = "ce"
+TASK, HALVES = "ce", ("task", "distillation")
 
 
 class Trainer(base.Trainer):
@@ -42,7 +42,9 @@ class Trainer(base.Trainer):
         super().__init__(parameters, schedule, hyperparameters, group)
         momentum, delta = schedule["MOMENTUM"], hyperparameters["DELTA"]
         self.momentum = {"task": momentum - delta, "distillation": momentum + delta, "alone": momentum}
-        self.buffers = {"task": [None] * len(parameters), "distillation": [None] * len(parameters)}
+        self.buffers = {half: [torch.zeros_like(p) for p in parameters] for half in HALVES}
+        self.started = {half: torch.zeros(len(parameters)).to(parameters[0]) for half in HALVES}  # 1: had a gradient
+        self.masks = {}  # {positions of parameters: 1 there, 0 elsewhere}
 
     def gradients(self, losses):
         """(task's, distillation's) gradients: "ce" is the task's loss, all others are the distillation's."""
@@ -54,35 +56,48 @@ class Trainer(base.Trainer):
             return [None] * len(self.parameters)
         return torch.autograd.grad(sum(losses), self.parameters, retain_graph=True, allow_unused=True)
 
-    def descend(self, task, distillation):
-        late = [g is None and u is not None for g, u in zip(task, self.buffers["distillation"])]
-        self._descend("task", task, distillation, [True] * len(task))
-        self._descend("distillation", distillation, task, late)
-
     @torch.no_grad()
-    def _descend(self, half, gradients, others, decayed):
-        """Move each parameter that has a gradient. decayed: whether weight decay belongs to it here."""
-        here = [i for i, gradient in enumerate(gradients) if gradient is not None]
+    def descend(self, task, distillation):
+        self._descend("task", task, distillation)
+        self._descend("distillation", distillation, task)
+
+    def _descend(self, half, gradients, others):
+        """Move each parameter that has a gradient. others: the gradients of the other half."""
+        here = tuple(i for i, gradient in enumerate(gradients) if gradient is not None)
         if not here:
             return
-        buffers = [None] * len(others) if half == "task" and not self.momentum["task"] else self.buffers[half]
-        parameters = [self.parameters[i] for i in here]
-        for i in here:
-            if buffers[i] is None:
-                buffers[i] = torch.zeros_like(self.parameters[i])
-        moved = [buffers[i] for i in here]
-        torch._foreach_mul_(moved, [self.momentum["alone" if others[i] is None else half] for i in here])
+        parameters, moved = ([tensors[i] for i in here] for tensors in (self.parameters, self.buffers[half]))
+        kept = half != "task" or self.momentum["task"] != 0  # else there is no buffer: what it holds does not count
+        factors = [self.momentum["alone" if others[i] is None else half] if kept else 0.0 for i in here]
+        torch._foreach_mul_(moved, factors)
         torch._foreach_add_(moved, [gradients[i] for i in here])
-        decays = [self.settings["weight_decay"] * decayed[i] for i in here]
-        torch._foreach_add_(moved, torch._foreach_mul(parameters, decays))
+        if half == "task":
+            torch._foreach_add_(moved, torch._foreach_mul(parameters, self.settings["weight_decay"]))
+        for i in here if half != "task" else ():
+            if others[i] is None:
+                decay = self.settings["weight_decay"] * self.started[half][i]
+                self.buffers[half][i].add_(self.parameters[i] * decay)
         torch._foreach_sub_(parameters, torch._foreach_mul(moved, self.lr))
+        if kept:
+            torch.maximum(self.started[half], self._mask(here), out=self.started[half])
+
+    def _mask(self, here):
+        if here not in self.masks:
+            positions = torch.tensor([float(i in here) for i in range(len(self.parameters))])
+            self.masks[here] = positions.to(self.started["task"])
+        return self.masks[here]
+
+    def statics(self):
+        return [self.lr, *self.started.values(), *(buffer for buffers in self.buffers.values() for buffer in buffers)]
 
     def state_dict(self):
-        return self.buffers
+        return {**self.buffers, "started": self.started}
 
     def load_state_dict(self, state):
-        for half, buffers in state.items():
-            self.buffers[half] = [
-                None if buffer is None else buffer.to(parameter)
-                for buffer, parameter in zip(buffers, self.parameters, strict=True)
-            ]
+        """Also a state from before buffers lay still, in which one that had no gradient yet is None."""
+        for half in HALVES:
+            here = [buffer is not None for buffer in state[half]]
+            for buffer, saved, there in zip(self.buffers[half], state[half], here, strict=True):
+                buffer.copy_(saved) if there else buffer.zero_()
+            started = state["started"][half] if "started" in state else torch.tensor(here)
+            self.started[half].copy_(started)

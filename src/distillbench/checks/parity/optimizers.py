@@ -83,7 +83,8 @@ def check_trainer(description, arrays):
                 arrays.compare(f"momentum_buffer.{name}", trainer.buffers[i], tolerance, step)
                 continue
             for theirs, ours in BUFFERS.items():
-                place, buffer = f"{theirs}.{name}", trainer.buffers[ours][i]
+                place = f"{theirs}.{name}"
+                buffer = trainer.buffers[ours][i] if trainer.started[ours][i] else None
                 stated = arrays[place][step + 1]
                 if (buffer is not None) != arrays[f"has_{place}"][step + 1]:
                     there = "none" if buffer is None else "is there"
