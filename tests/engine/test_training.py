@@ -311,7 +311,7 @@ def test_a_method_with_a_module_and_two_views_is_trained_as_by_a_plain_loop(stor
     agree(run, *plain_loop(few, 5, hints(own), network_of(store.run(teacher), "last", "resnet14"), own, views=2))
 
 
-def test_what_a_method_deploys_is_evaluated_saved_and_predicted_with(store, few, specify, teacher):
+def test_what_a_method_deploys_is_evaluated_saved_and_predicted_with(store, few, specify, teacher, tmp_path):
     """A student whose classifier is the teacher's; its own is never used."""
     method_files.use([str(HEAD)])
     keys = {**SETTINGS, "DATASET.TYPE": "few", "DISTILLER.TYPE": "ReusedHead", "SOLVER.LR": 0.01}
@@ -340,8 +340,13 @@ def test_what_a_method_deploys_is_evaluated_saved_and_predicted_with(store, few,
     parameters = read_json(run / "record.json")["parameters"]
     assert parameters == alone + sum(weights[f"{name}.{part}"].numel() for name in ("projector", "head")
                                      for part in ("weight", "bias")) != deployed  # fmt: skip
-    with pytest.raises(UserError, match="the file of method ReusedHead is not here as it was"):
-        load_run(run, "last")
+    edited = tmp_path / "edited.py"
+    edited.write_text(HEAD.read_text().replace("(difference**2)", "(difference**4)"))
+    for files in ([OWN], [OWN, edited]):
+        method_files.use(list(map(str, files)))
+        with pytest.raises(UserError, match="the file of method ReusedHead is not here as it was"):
+            load_run(run, "last")
+    method_files.use([str(OWN)])
 
 
 def test_a_method_may_depend_on_labels_seed_and_networks(store, few, specify, tmp_path, monkeypatch):

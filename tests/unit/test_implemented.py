@@ -197,6 +197,11 @@ def test_predicting_asks_for_task_dataset_split_precision_and_network(whole, pat
         require_predictable(specification)
 
 
+def test_predicting_names_the_dataset_that_is_not_known_before_its_networks(whole):
+    with pytest.raises(UserError, match=r"dataset: unknown name 'other'"):
+        require_predictable(changed(whole, "dataset.name", "other"))
+
+
 def test_predicting_does_not_ask_how_the_weights_were_made(whole):
     for path, value in (("method.version", 7), ("trainer.version", 7), ("schedule.TYPE", "Adam"), ("replicate", 1)):
         require_predictable(changed(whole, path, value))
