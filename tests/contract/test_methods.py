@@ -13,8 +13,10 @@ from distillbench.config.specification import Specification
 from distillbench.engine.learner import Learner
 from distillbench.engine.streams import generator
 from distillbench.engine.weights import weights_digest
-from distillbench.methods.base import Batch, LogitMethod, Output
+from distillbench.methods.base import Batch, Context, LogitMethod, Output
+from distillbench.methods.kd import KD, kd_loss
 from distillbench.models import build_network
+from distillbench.transforms.base import Transform
 from distillbench.transforms.gkd import GradientScaling
 
 
@@ -176,3 +178,28 @@ def test_a_method_knows_the_shapes_of_both_networks_and_the_number_of_images(spe
         assert shapes.features["pooled_feat"].shape == features["pooled_feat"].shape
         assert [f.shape for f in shapes.features["feats"]] == [f.shape for f in features["feats"]]
     assert learner_of(specify(), 123).method.context.teacher is None
+
+
+class Halved(Transform):
+    """Stands for what changes the values of logits."""
+
+    def forward(self, logits_student, logits_teacher, batch):
+        return logits_student / 2, logits_teacher / 2
+
+
+def test_of_two_transforms_the_second_sees_and_shows_what_the_first_made():
+    parameters = {name: key.default for name, key in GradientScaling.keys.items()} | {"TEMPERATURE": 2.0, "K": 6.0}
+    scaling = GradientScaling(parameters, temperature=4.0)
+    hyperparameters = {name: key.default for name, key in KD.keys.items()}
+    method = KD(hyperparameters, Context(10), (Halved(parameters, 4.0), scaling))
+    z, target = torch.randn(8, 10, generator=generator(0, "a")).requires_grad_(), torch.arange(8)
+    teacher, batch = Output(9 * torch.randn(8, 10, generator=generator(0, "b")), {}), Batch((), target, target)
+    losses = method.losses(Output(z, {}), teacher, batch, {"warmup": 1.0})
+    observed = method.observations(Output(z, {}), teacher, batch, losses)
+    applied = scaling.sample_factors(teacher.logits / 2, batch)
+    assert observed["factor"].sum().item() == pytest.approx(applied.sum().item())
+    assert (applied - scaling.sample_factors(teacher.logits, batch)).abs().max() > 0.01
+    bins = ((teacher.logits / 2 / 2).softmax(1).amax(1) * 20).long()
+    assert observed["confidence"].tolist() == [(bins == i).sum().item() for i in range(20)]
+    expected = kd_loss(z / 2, teacher.logits / 2, hyperparameters["TEMPERATURE"]) * hyperparameters["LOSS.KD_WEIGHT"]
+    torch.testing.assert_close(losses["kd"], expected)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from contextlib import nullcontext
 
 import pytest
 from project import new_project, succeeded
@@ -14,8 +15,10 @@ from distillbench.commands import main
 from distillbench.config import components, method_files
 from distillbench.config.implemented import require_trainable
 from distillbench.config.suite import load_suite
+from distillbench.engine.weights import deployed_network
 from distillbench.errors import UserError
 from distillbench.methods import method_class
+from distillbench.models import build_network
 
 TUTORIAL = (ROOT / "docs" / "own-method.md").read_text()
 PYTHON, CHECK, SUITE, RUN = re.findall(r"```\w+\n(.*?)```", TUTORIAL, re.DOTALL)
@@ -251,6 +254,59 @@ def test_the_contract_names_what_is_broken(own, old, new, rule, says):
     method_files.use([FILE])
     with pytest.raises(contract.Broken, match=says):
         rule({"DISTILLER.TYPE": "SoftKD"})
+
+
+DEPLOYED = """
+    def deployed(self, student):
+        class Louder(torch.nn.Module):
+            def forward(self, images):
+                logits, features = self.student(images)
+                return self.factor * logits, features
+
+        louder = Louder()
+        louder.student, louder.factor = student, FACTOR
+        return louder
+
+    def distillation_loss"""
+
+
+@pytest.mark.parametrize("factor, right", [("1.0", True), ("float(torch.randint(2**20, ()))", False)])
+def test_a_network_that_loads_as_another_one_is_noticed(own, factor, right):
+    edited(own, "    def distillation_loss", DEPLOYED.replace("FACTOR", factor).removeprefix("\n"))
+    edited(own, "import torch.nn.functional as F", "import torch\nimport torch.nn.functional as F")
+    method_files.use([FILE])
+    with nullcontext() if right else pytest.raises(contract.Broken, match="its logits differ"):
+        contract.leaves_what_can_be_loaded({"DISTILLER.TYPE": "SoftKD"})
+
+
+LOSSES_ALONE = """    def losses(self, *arguments):
+        return {}
+
+    def distillation_loss"""
+
+
+@pytest.mark.parametrize(
+    "old, new, says",
+    [
+        ("    def distillation_loss", "    def forward(self, x):\n        return x\n\n    def distillation_loss",
+         "SoftKD.forward is called with (self, student, teacher, batch, schedule); give yours another name"),
+        ("(LogitMethod)", "(Method)", "SoftKD has a temperature and is no LogitMethod"),
+    ],
+)  # fmt: skip
+def test_what_the_engine_cannot_call_is_one_line(own, capsys, old, new, says):
+    edited(own, old, new)
+    edited(own, "import LogitMethod", "import LogitMethod, Method")
+    if "(Method)" in new:
+        edited(own, "    def distillation_loss", LOSSES_ALONE)
+    code = main(["check", FILE])
+    out, err = capsys.readouterr()
+    assert says in out + err and code in (1, 2) and "Traceback" not in out + err
+
+
+def test_a_student_is_loaded_also_where_its_method_cannot_be_imported_any_more(own):
+    edited(own, "import torch.nn.functional as F", "import not_here\nimport torch.nn.functional as F")
+    specification = next(c.specification for c in load_suite("mine").cells if c.row == "SoftKD")
+    assert deployed_network(specification).state_dict().keys() == build_network("resnet8", "digits").state_dict().keys()
 
 
 STEPS = {  # of a method that cannot be replayed

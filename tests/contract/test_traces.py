@@ -39,10 +39,11 @@ def subjects():
         found[f"method {name} v{declared['version']}"] = {"DISTILLER.TYPE": name}
     for name, declared in components.networks("digits").items():  # the first, which is the smallest, of a family
         found.setdefault(f"network {declared['family']} v{declared['version']}", {"DISTILLER.STUDENT": name})
-    scaling = components.transforms()["GKD"]
-    for control in scaling["keys"]["FACTORS"].choices:
-        keys = {"DISTILLER.TYPE": "KD", "GKD.FACTORS": control}
-        found[f"scaling GKD {control} v{scaling['version']}"] = keys
+    for name, declared in components.transforms().items():
+        controls = declared["keys"]["FACTORS"].choices if "FACTORS" in declared["keys"] else [""]
+        for control in controls:
+            keys = {f"{declared['node']}.FACTORS": control} if control else {declared["node"]: {}}
+            found[f"scaling {name} {control} v{declared['version']}"] = {"DISTILLER.TYPE": "KD", **keys}
     return found
 
 

@@ -9,10 +9,8 @@ import torch
 from distillbench.config import components
 from distillbench.engine.streams import generator
 from distillbench.methods.base import Batch
-from distillbench.trainers import base, dot
 from distillbench.transforms.gkd import GradientScaling
 
-TRAINERS = {"base": base.Trainer, "dot": dot.Trainer}
 SCHEDULE = {"LR": 0.1, "MOMENTUM": 0.9, "WEIGHT_DECAY": 0.01}
 
 
@@ -68,7 +66,7 @@ def test_a_step_of_a_trainer_is_that_of_the_whole_batch(name):
 
     def work(group, half):
         p, unused = (torch.nn.Parameter(torch.ones(3, dtype=torch.float64)) for _ in range(2))
-        trainer = TRAINERS[name]([p, unused], SCHEDULE, {"DELTA": 0.05}, *group)
+        trainer = components.implementation("trainer", name)([p, unused], SCHEDULE, {"DELTA": 0.05}, *group)
         for _ in range(3):
             trainer.update({"ce": (x[half] @ p).pow(2).mean(), "kd": (x[half] @ p).sin().mean()})
         assert torch.equal(unused, torch.ones(3))

@@ -12,6 +12,7 @@ from distillbench.config.implemented import older, require_trainable
 from distillbench.config.kinds import KINDS
 from distillbench.config.specification import NEUTRAL, Specification
 from distillbench.config.suite import load_suite
+from distillbench.errors import UserError
 from distillbench.reporting.evidence import references
 from distillbench.reporting.figure_names import figures_of
 
@@ -232,6 +233,7 @@ class Shift:
     place = "logit_shift"
     node = "LOGIT.SHIFT"
     label = "shifted"
+    order = 20
     keys = {keys}
 """
 
@@ -266,6 +268,45 @@ def test_two_transforms_have_two_places(package, capsys):
     path = package / "transforms/shift.py"
     path.write_text(TRANSFORM.format(keys="{}").replace("logit_shift", "gradient_scaling"))
     refused(capsys, path, package / "transforms/gkd.py", "the place gradient_scaling is declared in")
+    path.write_text(TRANSFORM.format(keys="{}").replace("order = 20", "order = 10"))
+    forget()
+    refused(capsys, path, package / "transforms/gkd.py", "the order 10 is declared in")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            'place = "logit_shift"',
+            'place = "teacher"',
+            "place must be a text of letters, digits and _, and none of schema",
+        ),
+        ('node = "LOGIT.SHIFT"', 'node = "KD"', "the node KD is that of"),
+    ],
+)
+def test_a_transform_takes_nothing_that_is_something_else(package, capsys, old, new, says):
+    (package / "transforms/shift.py").write_text(TRANSFORM.format(keys="{}").replace(old, new))
+    refused(capsys, "shift.py", says, commands=[["plan", "small"]])
+
+
+def test_transforms_are_applied_in_the_order_that_they_declare(package, monkeypatch):
+    monkeypatch.setitem(NEUTRAL[1], ("logit_shift",), None)
+    path = package / "transforms/shift.py"
+    for order, names in ((20, ["GKD", "SHIFT"]), (1, ["SHIFT", "GKD"])):
+        path.write_text(TRANSFORM.format(keys="{}").replace("order = 20", f"order = {order}"))
+        forget()
+        assert list(components.transforms()) == names
+
+
+def test_a_figure_that_there_is_not_is_one_line_before_anything_is_trained(package, capsys, monkeypatch):
+    monkeypatch.setitem(NEUTRAL[1], ("logit_shift",), None)
+    text = TRANSFORM.format(keys="{}").replace("order = 20", 'order = 20\n    figure = "nope"')
+    (package / "transforms/shift.py").write_text(text)
+    forget()
+    Path("params/small.yaml").write_text(stores.SUITE + "  both: {like: KD, LOGIT.SHIFT: {}}\n")
+    (cell,) = [cell for cell in load_suite("small").cells if cell.row == "both" and cell.seed == 0]
+    with pytest.raises(UserError, match=r"shift\.py: figure: there is no nope\.py in reporting/figures"):
+        figures_of([cell.specification], False)
 
 
 def test_a_file_that_is_not_utf8_is_one_line(package, capsys):

@@ -300,7 +300,7 @@ def test_a_run_whose_files_changed_is_read_again(store, runs, tmp_path, monkeypa
         looked = []
         with monkeypatch.context() as patch:
             read = Store._missing
-            patch.setattr(Store, "_missing", lambda store, run: looked.append(run) or read(store, run))
+            patch.setattr(Store, "_missing", lambda store, run, stale: looked.append(run) or read(store, run, stale))
             fresh = Store(tmp_path, planned)
             assert fresh.missing(run) == names
         fresh.settled.save()
@@ -318,3 +318,10 @@ def test_a_run_whose_files_changed_is_read_again(store, runs, tmp_path, monkeypa
     write_metrics(store, run, "best")
     (tmp_path / "results/settled.json").write_text("[")
     assert missing() and not missing()
+    content = read_json(path)
+    content["predictions"]["fingerprint"] = "0" * 64
+    write_atomically(path, to_json(content))
+    shutil.move(store.run(teacher), tmp_path / "away")
+    assert missing() and missing(), "what is stale is not settled, though nothing can be made without the teacher"
+    shutil.move(tmp_path / "away", store.run(teacher))
+    assert missing(("metrics",))

@@ -202,3 +202,16 @@ def test_ls_shows_the_headline_of_the_evaluated_split_alone(store, monkeypatch, 
     path.write_text(to_json(content))
     assert main(["ls"]) == 0
     assert f"{run}  done\n" in capsys.readouterr().out
+
+
+def test_collected_metrics_say_what_they_are_of_where_nothing_else_is_left_of_the_runs(store, tmp_path):
+    index = pd.DataFrame([(run, "a row") for run in store.ids()], columns=["run", "row"])
+    metrics, _ = collect(index, store)
+    expected, elsewhere = scope(index, store), Store(tmp_path / "elsewhere")
+    assert scope(index, elsewhere, metrics) == expected
+    other = pd.concat([metrics, metrics.assign(split="val")])
+    assert scope(index, store, other) == expected
+    with pytest.raises(UserError, match="no such file; pull or restore it"):
+        scope(index, elsewhere, other)
+    with pytest.raises(UserError, match="has no runs"):
+        scope(index[:0], store)

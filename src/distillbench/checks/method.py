@@ -12,7 +12,7 @@ from distillbench.engine.learner import Learner
 from distillbench.engine.replay import Replayed
 from distillbench.engine.streams import initialisation
 from distillbench.engine.sums import averages
-from distillbench.engine.weights import weights_digest
+from distillbench.engine.weights import deployed_network, weights_digest
 from distillbench.errors import UserError
 from distillbench.methods import method_class
 from distillbench.models import build_network
@@ -57,8 +57,10 @@ def combinations(name):
     if declared["temperature"]:
         for transform, values in components.transforms().items():
             found[f"{name}+{transform}"] = {"DISTILLER.TYPE": name, values["node"]: {}}
+        if len(nodes := {values["node"]: {} for values in components.transforms().values()}) > 1:
+            found["+".join([name, *components.transforms()])] = {"DISTILLER.TYPE": name, **nodes}
     for trainer, values in components.trainers().items():
-        if values["two_losses"] and declared["teacher"] != "none":
+        if values["label"] and (declared["teacher"] != "none" or not values["two_losses"]):
             found |= {f"{label}+{trainer}": {**keys, "SOLVER.TRAINER": trainer} for label, keys in list(found.items())}
     return found
 
@@ -75,6 +77,7 @@ def learner(keys, seed=0):
     feed = generated_feed(specification, NUM_IMAGES)
     feed.seed = 0  # the same batches at every seed of the run
     built = Learner(specification, feed, network)
+    built.specification = specification
     built.begin(EPOCHS[-1], 0.02)
     return built
 
@@ -105,6 +108,7 @@ def waits_for_no_device(keys):
     for module in filter(None, (built.student, built.method, built.teacher)):
         module.to("meta")
     built.feed.to("meta")
+    built.method.context.labels = built.feed.labels
     built.sums.device = "meta"
     built.schedule = {name: value.to("meta") for name, value in built.schedule.items()}
     try:
@@ -119,6 +123,7 @@ def trains_what_is_its_own(keys):
     built = learner(keys)
     frozen = built.teacher and weights_digest(built.teacher.state_dict())
     moving = {f"{m}.{n}": p for m in ("student", "method") for n, p in getattr(built, m).named_parameters()}
+    moving = {name: parameter for name, parameter in moving.items() if parameter.requires_grad}
     before = {name: parameter.detach().clone() for name, parameter in moving.items()}
     steps(built)
     still = [name for name, parameter in moving.items() if torch.equal(parameter, before[name])]
@@ -193,8 +198,26 @@ def can_be_replayed(keys):
         )
 
 
+def leaves_what_can_be_loaded(keys):
+    """the network that a run leaves is built again and loaded, and gives the same"""
+    built = learner(keys)
+    steps(built)
+    loaded = deployed_network(built.specification, built.feed.labels).double().eval()
+    try:
+        loaded.load_state_dict(built.deployed.state_dict())
+    except RuntimeError as error:
+        raise Broken(
+            f"`deployed` gives another network where nothing is trained: {' '.join(str(error).split())}"
+        ) from None
+    (view,) = built.feed.batch(4).views[:1]
+    with torch.no_grad():
+        (here, _), (there, _) = built.deployed.eval()(view), loaded(view)
+    if not torch.equal(here, there):
+        raise Broken("its logits differ; keep in parameters and buffers of `deployed` whatever decides them")
+
+
 RULES = (gives_finite_losses, names_its_numbers, waits_for_no_device, trains_what_is_its_own)
-RULES += (is_a_function_of_the_seed, resumes, can_be_replayed, learns)
+RULES += (is_a_function_of_the_seed, resumes, can_be_replayed, leaves_what_can_be_loaded, learns)
 
 
 def _digest(built):

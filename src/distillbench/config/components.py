@@ -92,7 +92,15 @@ def trainer_version(name, parameters, schedule):
 def transforms():
     """{name: {version, place, node, keys, label, figure, aliases}} of every transform, in the order of application."""
     _by_name(packaged("transform").values(), "place")
-    return packaged("transform")
+    _by_name(packaged("transform").values(), "order")
+    nodes = {d["node"]: d["path"] for kind in ("method", "trainer") for d in packaged(kind).values()}
+    for declared in packaged("transform").values():
+        if declared["node"] in nodes:
+            where = f"{declared['path']}: the node {declared['node']}"
+            raise UserError(
+                f"{where} is that of {nodes[declared['node']]}, whose rows it would switch on; choose another"
+            )
+    return dict(sorted(packaged("transform").items(), key=lambda item: item[1]["order"]))
 
 
 @cache

@@ -9,6 +9,8 @@ from distillbench.errors import UserError
 NAME = r"[A-Za-z][A-Za-z0-9_]*"
 DOTTED = rf"{NAME}(\.{NAME})*"
 LABEL = "[a-z0-9_]+"  # text in the ids of runs
+PARTS = ("schema", "task", "dataset", "student", "views", "teacher", "method", "trainer", "schedule", "batch", "seed")
+PARTS += ("replicate", "precision", "threads", "logit_table")  # of a specification, besides the places of transforms
 TEACHER = ("none", "logits", "network")
 NEEDS = ((), ("teacher_logits",), ("teacher_logits", "teacher_features"))  # the same in their earlier spelling
 AUGMENTATIONS = {
@@ -188,9 +190,13 @@ TRANSFORM = Kind(
     IDENTIFIED
     | KEYS
     | {
-        "place": _must(_is_text(NAME), "a text of letters, digits and _"),
+        "place": _must(
+            lambda value: _is_text(NAME)(value) and value not in PARTS,
+            f"a text of letters, digits and _, and none of {', '.join(PARTS)}",
+        ),
         "node": _must(_is_text(DOTTED), "the node of its keys, e.g. EMA"),
         "label": _must(_is_text(LABEL), "lower-case letters, digits and _"),
+        "order": _must(_is_whole, "a positive integer"),
         "figure": _must(_is_text(NAME), "the name of a figure", None),
         "aliases": Field(_aliases, {}),
     },

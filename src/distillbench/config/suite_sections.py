@@ -276,4 +276,4 @@ def _same_variant(variants, setting, control):
 def _short(value):
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return str(value).replace(" ", "").replace(",", ";")
+    return str(value).replace(" ", "").replace(",", ";").replace("/", "|")  # as a row's name has neither

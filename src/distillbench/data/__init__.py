@@ -52,8 +52,8 @@ def data_path(name, root="."):
 def loader(name):
     """The function `arrays` of a dataset's file. Raises UserError where there is none yet."""
     found = {n: getattr(components.module("dataset", d), "arrays", None) for n, d in components.datasets().items()}
-    if not found[name]:
-        valid = ", ".join(n for n, arrays in found.items() if arrays)
+    if not found[name] or not components.datasets()[name]["sha256"]:
+        valid = ", ".join(n for n, arrays in found.items() if arrays and components.datasets()[n]["sha256"])
         raise UserError(f"{name}: this version cannot load it yet; datasets that it can: {valid}")
     return found[name]
 

@@ -37,7 +37,8 @@ class Learner:
         features = self.method.teacher == "network"
         self.callables = Student(self.student), teacher and LiveTeacher(teacher, features)
         self.task = tasks.part(specification["task"], "training")
-        self.trainer = build_trainer(specification, [*self.student.parameters(), *self.method.parameters()], feed.group)
+        parameters = [p for module in (self.student, self.method) for p in module.parameters() if p.requires_grad]
+        self.trainer = build_trainer(specification, parameters, feed.group)
         self.schedule = {name: torch.zeros((), dtype=dtype, device=feed.device) for name in self.method.schedule(1)}
         self.sums, self.observed = Sums(feed.device), {}  # observed: shapes of what the method has observed
 

@@ -45,9 +45,10 @@ def weights_digest(state_dict):
     return digest.hexdigest()
 
 
-def load_run(directory, checkpoint):
-    """(specification, network, weights digest) of a finished run. checkpoint: "last" or "best".
+def load_run(directory, checkpoint, labels=()):
+    """(specification, network, weights digest) of a finished run.
 
+    checkpoint: "last" or "best"; labels: of the training images, for a method that leaves more than its student.
     Raises UserError if the run is not there or its weights are not those that its record names.
     """
     directory = Path(directory)
@@ -56,13 +57,13 @@ def load_run(directory, checkpoint):
     content = load_tensors(path)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise UserError(f'{path}: not a weights file, expected {{"model": state_dict}}')
-    network, digest = deployed_network(specification), weights_digest(content["model"])
+    network, digest = deployed_network(specification, labels), weights_digest(content["model"])
     try:
         network.load_state_dict(content["model"])
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         what = f"{specification['student']['network']} for {specification['dataset']['name']}"
-        if not _knows_method(specification):
+        if not _method_class(specification):
             what += f", and the file of method {specification['method']['name']} is not here as it was"
         raise UserError(f"{path}: not the weights of {what} ({reason[:300]})") from None
     if digest != read_record(directory / "record.json")["weights"].get(checkpoint):
@@ -70,29 +71,31 @@ def load_run(directory, checkpoint):
     return specification, network, digest
 
 
-def deployed_network(specification):
+def deployed_network(specification, labels=()):
     """The network that a run leaves, without its weights: the student, or what its method makes of it.
 
-    Of a method in a file that is not in use, or not as it was, it is the student.
+    Of a method in a file that is not in use, not as it was, or not importable here, it is the student.
     """
     name = specification["dataset"]["name"]
-    dataset = components.datasets()[name]
-    student = build_network(specification["student"]["network"], name)
-    method = specification["method"]
-    declared = components.methods().get(method["name"], {})
-    if not declared or declared.get("sha256") != method.get("source_sha256"):
-        return student
-    if method_class(method["name"]).deployed is Method.deployed:
+    dataset, student = components.datasets()[name], build_network(specification["student"]["network"], name)
+    method = _method_class(specification)
+    if not method or method.deployed is Method.deployed:
         return student
     teacher = specification["teacher"] and build_network(specification.teacher_network, name)
-    context = Context(dataset["num_classes"], dataset["image_size"], (), specification["seed"], student, teacher)
+    context = Context(dataset["num_classes"], dataset["image_size"], labels, specification["seed"], student, teacher)
     return build_method(specification, context).deployed(student)
 
 
-def _knows_method(specification):
+def _method_class(specification):
+    """The class of a run's method, or None where its file is not here as it was."""
     method = specification["method"]
     declared = components.methods().get(method["name"])
-    return declared is not None and declared.get("sha256") == method.get("source_sha256")
+    if declared is None or declared.get("sha256") != method.get("source_sha256"):
+        return None
+    try:
+        return method_class(method["name"])
+    except UserError:  # what it imports is not here
+        return None
 
 
 def load_teacher(specification, runs):

@@ -1,5 +1,7 @@
 """Distillation methods, one file each. Nothing lists them: a file here that declares a `Method` is one."""
 
+from inspect import signature
+
 from distillbench.config import components
 from distillbench.errors import UserError
 
@@ -13,6 +15,7 @@ def build_method(specification, context):
     implementation = method_class(name)
     if not specification.transforms:
         return implementation(hyperparameters, context)
+    _require_logit_method(name, implementation)
     temperature = hyperparameters[components.methods()[name]["temperature"]]
     transforms = tuple(
         components.implementation("transform", transform)(specification.parameters(declared["place"]), temperature)
@@ -29,4 +32,16 @@ def method_class(name):
     if not issubclass(found, Method):
         where = components.methods()[name].get("file", name)
         raise UserError(f"{where}: {name} is not a subclass of distillbench.methods.base.Method; derive it from one")
+    entry = list(signature(Method.forward).parameters)
+    if len(signature(found.forward).parameters) != len(entry):
+        where = components.methods()[name].get("file", name)
+        raise UserError(f"{where}: {name}.forward is called with ({', '.join(entry)}); give yours another name")
     return found
+
+
+def _require_logit_method(name, implementation):
+    from distillbench.methods.base import LogitMethod
+
+    if not issubclass(implementation, LogitMethod):
+        where = components.methods()[name].get("file", name)
+        raise UserError(f"{where}: {name} has a temperature and is no LogitMethod; derive it from one, or leave it out")

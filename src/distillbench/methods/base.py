@@ -182,7 +182,8 @@ class LogitMethod(Method):
 
         kd_gradient, kd_gradient_abs [1 + RANKS]: gradient of a sample's weighted distillation loss with respect to
         the student's logit of the target and of the teacher's largest other classes, signed and absolute.
-        confidence [BINS]: samples by the teacher's largest softened probability, in equal bins of 0..1.
+        confidence [BINS]: samples by the teacher's largest softened probability, in equal bins of 0..1, or by
+        that of a transform which has one of its own.
         """
         if "kd" not in losses:  # of a subclass with losses of its own
             return {}
@@ -192,7 +193,10 @@ class LogitMethod(Method):
             ranks = min(RANKS, gradient.shape[1] - 1)
             others = teacher.logits.scatter(1, target, -torch.inf).topk(ranks, dim=1).indices
             picked = gradient.gather(1, torch.cat([target, others], dim=1)) * gradient.shape[0]
-            confidence = self._confidence(teacher.logits)
+            seen = self._seen(student, teacher, batch)
+            confidence = F.softmax(teacher.logits / self.hyperparameters[self.temperature], dim=1).amax(dim=1)
+            for transform, logits in seen:
+                confidence = transform.confidence(logits, confidence)
             bins = torch.arange(BINS, device=gradient.device)
             member = ((confidence * BINS).long().clamp(max=BINS - 1)[:, None] == bins).to(gradient.dtype)
             observed = {
@@ -200,16 +204,18 @@ class LogitMethod(Method):
                 "kd_gradient_abs": picked.abs().sum(dim=0),
                 "confidence": member.sum(dim=0),
             }
-            for transform in self.transforms:
-                observed |= transform.observations(teacher.logits, batch, member)
+            for transform, logits in seen:
+                observed |= transform.observations(logits, batch, member)
         return observed
 
-    def _confidence(self, logits_teacher):
-        """[N]: at the temperature of the loss, or at that of a transformation which has one of its own."""
-        temperature = self.hyperparameters[self.temperature]
-        for transform in self.transforms:
-            temperature = transform.temperature
-        return F.softmax(logits_teacher / temperature, dim=1).amax(dim=1)
+    def _seen(self, student, teacher, batch):
+        """[(transform, the teacher's logits that it gets in the loss)]"""
+        seen, logits = [], (student.logits, teacher.logits)
+        for number, transform in enumerate(self.transforms, 1):
+            seen.append((transform, logits[1]))
+            if number < len(self.transforms):
+                logits = transform(*logits, batch)
+        return seen
 
     @abstractmethod
     def distillation_loss(self, logits_student, logits_teacher, target):

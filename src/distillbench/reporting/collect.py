@@ -46,9 +46,20 @@ class Scope(NamedTuple):
         return f"{phrase[0].upper()}{phrase[1:]}"
 
 
-def scope(index, store):
-    """The `Scope` of a suite's runs, which are of one task and evaluated alike; index: as in its index.csv."""
-    specification = store.specification(index["run"].iloc[0])
+def scope(index, store, metrics=None):
+    """The `Scope` of a suite's runs, which are of one task and evaluated alike; index: as in its index.csv.
+
+    metrics: as collected, which say it where nothing else is left of the runs.
+    """
+    if index.empty:
+        raise UserError("index.csv: has no runs; remove or restore it")
+    try:
+        specification = store.specification(index["run"].iloc[0])
+    except UserError:
+        found = [] if metrics is None else metrics[["task", "split"]].drop_duplicates().itertuples(index=False)
+        if len(found := list(found)) != 1:
+            raise
+        return Scope(*found[0])
     (split,) = {evaluation.split for evaluation in evaluations(specification).values()}
     return Scope(specification["task"], split)
 

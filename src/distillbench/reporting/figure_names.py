@@ -1,6 +1,11 @@
 """Which figures a suite has: known from its specifications, before anything is trained."""
 
+from pathlib import Path
+
 from distillbench.config import components
+from distillbench.errors import UserError
+
+FIGURES = Path(__file__).parent / "figures"
 
 
 def figure_names(suite):
@@ -14,7 +19,11 @@ def figures_of(specifications, compared):
     if compared:
         names.append("differences")
     transforms = [declared for specification in specifications for declared in specification.transforms.values()]
-    names += dict.fromkeys(declared["figure"] for declared in transforms if declared["figure"])
+    for declared in transforms:
+        if (name := declared["figure"]) and name not in names:
+            if not (FIGURES / f"{name}.py").exists():
+                raise UserError(f"{declared['path']}: figure: there is no {name}.py in reporting/figures")
+            names.append(name)
     if any(methods.get(specification["method"]["name"], {}).get("temperature") for specification in specifications):
         names.append("gradients")
     return names

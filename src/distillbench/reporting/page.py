@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from distillbench.command_lines import command, workflow
+from distillbench.config.kinds import DIGESTS
 from distillbench.reporting.evidence import NO_REFERENCE, figure_files, gather, references
 from distillbench.reporting.render import html
 from distillbench.reporting.sheets.runs import duration, runs_sheet
@@ -35,8 +36,13 @@ def provenance(runs):
     facts.append(("finished", [f"{dates[0]} to {dates[-1]}"] if dates else []))
     facts.append(("time of all runs", [duration(sum(record["seconds"] for record in records))]))
     datasets = [run.specification["dataset"] for run in runs]
-    facts.append(("dataset", distinct(f"{d['name']}, version {d['version']}, sha256 {d['sha256']}" for d in datasets)))
+    facts.append(("dataset", distinct(map(_dataset, datasets))))
     return [(what, values or ["unknown"]) for what, values in facts]
+
+
+def _dataset(stated):
+    digests = (f"{name} {stated[name]}" for name in DIGESTS if name in stated)
+    return ", ".join([stated["name"], f"version {stated['version']}", *digests])
 
 
 def _commit(record):

@@ -84,6 +84,6 @@ def read_results(suite, partial=False, root="."):
             raise UserError(f"{file}: no such file; {remedy}")
     metrics, costs = map(collect.read_csv, collect.files(path.parent), (collect.METRICS, ["run", *collect.COSTS]))
     index = collect.read_index(path)
-    scope = collect.scope(index, store)
+    scope = collect.scope(index, store, metrics)
     collect.require_complete(suite, index, metrics, scope, ", --partial does without")
     return Results(suite, store, index, metrics, costs, {}, scope)

@@ -19,7 +19,7 @@ from distillbench.store.layout import (
 )
 from distillbench.store.metrics import read_metrics
 from distillbench.store.record import read_record
-from distillbench.store.settled import Settled
+from distillbench.store.settled import Settled, look
 from distillbench.store.specifications import by_all_but_code, digest_without_code, read_once
 from distillbench.tasks import task
 
@@ -219,11 +219,13 @@ class Store:
     def missing(self, run_id):
         """The same, with those that are stale, unless the run or its teacher would have to be trained for that."""
         files = self._judged(run_id)
-        if files and self.settled.holds(run_id, files):
+        seen = files and look(files)  # before they are read
+        if files and self.settled.holds(run_id, seen):
             return ()
-        names = self._missing(run_id)
-        if files and not names:
-            self.settled.note(run_id, files)
+        stale = self.stale(run_id)
+        names = self._missing(run_id, frozenset(name for name, _ in stale))
+        if files and not (names or stale):
+            self.settled.note(run_id, seen)
         return names
 
     def _judged(self, run_id):
@@ -238,8 +240,7 @@ class Store:
         made_by = evaluations(self.known[teacher])[specification["teacher"]["checkpoint"]]
         return [*files, f"{self.runs}/{teacher}/{made_by.folder}/predictions.npz"]
 
-    def _missing(self, run_id):
-        stale = frozenset(name for name, _ in self.stale(run_id))
+    def _missing(self, run_id, stale):
         names, teacher = self._to_make(run_id, stale), self.specification(run_id).teacher_id
         compared = not teacher or self.has(teacher, "predictions") or finished(self.run(teacher))
         return names if "training" not in names and compared else self.absent(run_id)

@@ -7,6 +7,8 @@ from pathlib import Path
 from distillbench.errors import UserError
 from distillbench.files import read_json, to_json, write_atomically
 
+RULES = 1  # raised when a run that was settled may not be so any more by what `Store.stale` says
+
 
 class Settled:
     """results/settled.json: {run: digest of size, time of change and place on the disk of each of its files}.
@@ -17,12 +19,12 @@ class Settled:
     def __init__(self, path):
         self.path, self.noted = Path(path), None
 
-    def holds(self, run, files):
-        """Whether a run was settled when its files were as they are now."""
-        return self._noted().get(run) == _digest(files)
+    def holds(self, run, seen):
+        """Whether a run was settled when its files were as they are now. seen: of `look`."""
+        return self._noted().get(run) == seen
 
-    def note(self, run, files):
-        self._noted()[run] = _digest(files)
+    def note(self, run, seen):
+        self._noted()[run] = seen
 
     def save(self):
         """Write down what was noted, where that is possible."""
@@ -45,8 +47,9 @@ class Settled:
         return content if isinstance(content, dict) else {}
 
 
-def _digest(files):
-    return hashlib.sha256(repr([_look(file) for file in files]).encode()).hexdigest()
+def look(files):
+    """A digest of how files lie on the disk, and of the rules by which they are judged."""
+    return hashlib.sha256(repr([RULES, *map(_look, files)]).encode()).hexdigest()
 
 
 def _look(file):

@@ -2,7 +2,8 @@
 
 A task's folder declares in its __init__.py, as literals: `name`; `version`; `headline`, the metric that tables and
 figures compare, a percentage; `protocol`, how weights are evaluated, whose digest ends the name of an evaluation. Its
-`predictions.py` reads and checks stored predictions, `stored.py` makes what is stored, `metrics.py` has the registry
+`batches.py` has what a network gets and gives, `training.py` the loss on the labels and what an epoch adds up,
+`stored.py` makes what is stored of predictions, `predictions.py` reads and checks it, `metrics.py` has the registry
 `METRICS`.
 """
 
@@ -31,5 +32,5 @@ def task(name):
 
 
 def part(name, module):
-    """A module of a task: "metrics", "predictions" or "stored"."""
+    """A module of a task: "batches", "training", "stored", "predictions" or "metrics"."""
     return import_module(f"{task(name).__name__}.{module}")

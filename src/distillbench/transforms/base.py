@@ -17,6 +17,10 @@ class Transform(nn.Module, ABC):
     def forward(self, logits_student, logits_teacher, batch):
         """(student logits, teacher logits), [N, C] each, of those of a `Batch`."""
 
+    def confidence(self, logits_teacher, confidence):
+        """[N]: the teacher's confidence that figures show; confidence: as it is without this transform."""
+        return confidence
+
     def observations(self, logits_teacher, batch, member):
         """{name: 1-d tensor} for history.csv, as of `Method.observations`.
 

@@ -31,6 +31,7 @@ class GradientScaling(Transform):
     place = "gradient_scaling"
     node = "GKD"
     label = "gkd"
+    order = 10  # behind what changes the values of logits
     figure = "scale"
     keys = {
         "K": Key(0.6, "slope of the sigmoid; negative values favour unconfident teachers"),
@@ -97,9 +98,13 @@ class GradientScaling(Transform):
         if parameters["TEMPERATURE"] != "loss":
             self.temperature = parameters["TEMPERATURE"]
 
+    def confidence(self, logits_teacher, confidence=None):
+        """The teacher's largest softened probability, [N]."""
+        return F.softmax(logits_teacher / self.temperature, dim=1).amax(dim=1)
+
     def sample_factors(self, logits_teacher, batch):
         """s, [N]: the factor of a sample's scaled classes."""
-        confidence = F.softmax(logits_teacher / self.temperature, dim=1).amax(dim=1)
+        confidence = self.confidence(logits_teacher)
         centre = batch.mean(confidence) if self.centre == "batch_mean" else self.centre
         factors = self.scale * torch.sigmoid(self.k * (confidence - centre))
         if self.kind == "shuffled":

@@ -18,7 +18,7 @@ COST_COLUMNS = (
 )
 COST_LEGEND = (
     "Parameters and multiply-adds (of the convolutions and linear layers, for one image) are the network's; training"
-    " time and training images per second include the test after each epoch, and are comparable only where machines"
+    " time and training images per second include the {split} after each epoch, and are comparable only where machines"
     " were the same and equally busy."
 )
 
@@ -32,7 +32,7 @@ def columns(scope):
 def _legend(scope):
     metrics = "; ".join(metric.legend for metric in scope.metrics.values() if metric.legend)
     what = f"{scope.split.capitalize()} split, after the last epoch, mean ± standard deviation over runs, one a seed."
-    return f"{what} {metrics}. {COST_LEGEND}"
+    return f"{what} {metrics}. {COST_LEGEND.format(split=scope.split)}"
 
 
 def details_sheet(table, index, metrics, costs):

@@ -18,9 +18,9 @@ def main_sheet(table):
     lines = (_line(table, row) for row in table.rows)
     legend = (
         f"{_numbers_of(table.scope)}: mean ± standard deviation over runs (finished/attempted runs),"
-        " one a seed, after the last epoch; best: mean of each run's best test epoch, which is optimistic. Differences"
-        " are those of the last epoch, paired by seed, with 95 % t-intervals; over all pairs they are averaged within a"
-        f" seed first. {table.coverage}"
+        f" one a seed, after the last epoch; best: mean of each run's best {table.scope.split} epoch, which is"
+        " optimistic. Differences are those of the last epoch, paired by seed, with 95 % t-intervals; over all pairs"
+        f" they are averaged within a seed first. {table.coverage}"
     )
     title = f"Suite {table.suite}"
     return Sheet("main", table.suite, title, tuple(columns), tuple(lines), legend, table.banner, grouping="pair")
