@@ -15,6 +15,7 @@ from distillbench.config import components
 from distillbench.config.keys import Key
 from distillbench.config.schema import all_keys
 from distillbench.config.suite import load_suite
+from distillbench.config.suite_sections import _short
 from distillbench.config.yaml_file import read_yaml
 from distillbench.errors import UserError, one_line
 
@@ -891,3 +892,7 @@ def test_an_entry_of_another_type_or_out_of_range_is_refused(key, value, says):
 def test_an_error_is_one_line_whatever_is_in_it():
     assert one_line(UserError("a\nb\x07" + "c" * 10_000)).startswith("a\\nb\\x07ccc")
     assert len(one_line(UserError("c" * 10_000))) <= 2000
+
+
+def test_the_label_of_a_swept_text_is_a_name_that_only_can_match():
+    assert _short(["a/b", "c, d"]) == "['a|b';'c;d']"

@@ -18,8 +18,10 @@ from project import parsed
 
 from distillbench.commands import main
 from distillbench.config import components
+from distillbench.config.specification import evaluated
 from distillbench.errors import UserError
 from distillbench.files import read_json, to_json, write_atomically
+from distillbench.reporting import page
 from distillbench.reporting.collect import collect, scope
 from distillbench.reporting.evidence import NO_REFERENCE, citation_key, gather, references
 from distillbench.reporting.figures import CAPTIONS
@@ -535,3 +537,9 @@ def test_reporting_imports_no_torch():
 
 def test_pooled_pair_is_spelled():
     assert words(POOLED) == "AllPairs"
+
+
+def test_the_page_names_a_dataset_by_whatever_tells_its_images_from_others():
+    stated = [evaluated("digits", "resnet8")["dataset"], evaluated("cifar100", "resnet8")["dataset"]]
+    assert re.fullmatch("digits, version 1, sha256 [0-9a-f]{64}", page._dataset(stated[0]))
+    assert page._dataset(stated[1]) == "cifar100, version 1, md5 eb9058c3a382ffc7106e4002c42a8d85"
