@@ -22,7 +22,8 @@ class Key:
     increasing: of a list of numbers, that each is larger than the one before. The entries of a list have the type of
         the default's first.
     ignored_by_gkd: the GKD repository reads the key and does not use it: its effective value there is `gkd`.
-    identity: whether the value is part of a run's specification; `why` gives the reason in the docs.
+    identity: whether the value is part of a run's specification; `why` gives the reason in the docs. One of a method
+        that is not is read for the sake of published files, noted where it is written, and not given to the method.
     neutral: for a key that was added after schema 1: the value at which the key is left out of the digest,
         frozen for ever, so that its arrival renamed no run.
     """

@@ -71,12 +71,14 @@ def resolve(layers, row):
     _check_trainer(row, merged)
     alias = components.aliases().get(method)
     dialect = alias["defaults"] if alias else merged.get("DEFAULTS", "mdistiller")
-    values, notes = {}, []
+    values, notes, method_keys = {}, [], schema.method_keys(method)
     for name, key in keys.items():
         value = merged.get(name, key.default_in(dialect))
         if dialect == "gkd" and key.ignored_by_gkd and value != key.gkd:
             notes.append(f"{name} {value:g} has no effect in the GKD repository; {key.gkd:g} is used")
             value = key.gkd
+        elif name in merged and name in method_keys and not (key.identity or key.ignored_by_gkd):
+            notes.append(f"{name} {value} is read, not used: {key.why}")
         values[schema.without_alias(name)] = value
     values["DISTILLER.TYPE"] = _implemented(method)
     return Resolved(_tree(values), transforms_of(row), tuple(notes))

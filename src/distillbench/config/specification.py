@@ -248,9 +248,9 @@ def _transform(config, declared, used):
 
 
 def _parameters(config, node, keys):
-    """{dotted key below the node: value} of the keys that a component declares."""
+    """{dotted key below the node: value} of the keys that a component declares, as far as they are of the identity."""
     values = {}
-    for name in keys:
+    for name in (name for name, key in keys.items() if key.identity):
         value = config
         for part in f"{node}.{name}".split("."):
             value = value[part]

@@ -77,12 +77,17 @@ def known_network(model_dict, name, num_classes=100):
     return build_network(name, dataset)
 
 
-def network(name, fill, model_dict="cifar_model_dict"):
+def network(name, rule, model_dict="cifar_model_dict"):
     """The network in float64, its state filled by the rule of the reference vectors."""
     model = known_network(model_dict, name).double()
-    state = model.state_dict()
-    for i, (key, tensor) in enumerate(state.items()):
-        r = noise(i, tensor.numel(), fill["s"]).reshape(tensor.shape)
+    fill(model, rule)
+    return model
+
+
+def fill(module, rule):
+    """Fill the state of a module in float64 by the rule of the reference vectors; rule: their constants."""
+    for i, (key, tensor) in enumerate(module.state_dict().items()):
+        r = noise(i, tensor.numel(), rule["s"]).reshape(tensor.shape)
         if key.endswith("num_batches_tracked"):
             r = np.zeros(tensor.shape)
         elif key.endswith("running_var"):
@@ -90,11 +95,10 @@ def network(name, fill, model_dict="cifar_model_dict"):
         elif key.endswith(("running_mean", "bias")):
             r = 0.1 * r
         elif tensor.dim() == 1:
-            r = fill["gamma_base"] + 0.2 * r
+            r = rule["gamma_base"] + 0.2 * r
         else:
-            r = np.sqrt(fill["gain"] / (tensor.numel() // tensor.shape[0])) * r
+            r = np.sqrt(rule["gain"] / (tensor.numel() // tensor.shape[0])) * r
         tensor.copy_(torch.from_numpy(r))
-    return model
 
 
 def filled_images(shape, stream):

@@ -1,0 +1,76 @@
+"""What the vectors call a method, and what they hold of it besides its losses."""
+
+import torch
+
+from distillbench.checks.parity.cases import NotCovered, specification_of
+from distillbench.methods import build_method
+from distillbench.methods.base import Batch, LogitMethod
+from distillbench.methods.dkd import nckd_loss, tckd_loss
+from distillbench.methods.features import StageMethod
+from distillbench.methods.kd import kd_loss
+
+# Name of a method in the vectors: what it is here, as the keys of a params file.
+METHODS = {
+    "KD": {"DISTILLER.TYPE": "KD"},
+    "KD_in_GKD_repo": {"DISTILLER.TYPE": "KD", "DEFAULTS": "gkd"},
+    "GradientKD": {"DISTILLER.TYPE": "GradientKD"},
+    "DKD": {"DISTILLER.TYPE": "DKD"},
+    "DKD_GKD": {"DISTILLER.TYPE": "DKD", "GKD": {}},
+    "AT": {"DISTILLER.TYPE": "AT"},
+    "NST": {"DISTILLER.TYPE": "NST"},
+    "PKT": {"DISTILLER.TYPE": "PKT"},
+    "SP": {"DISTILLER.TYPE": "SP"},
+    "RKD": {"DISTILLER.TYPE": "RKD"},
+    "KDSVD": {"DISTILLER.TYPE": "KDSVD", "KDSVD.OFFICIAL": "mdistiller"},
+    "FitNet": {"DISTILLER.TYPE": "FITNET"},
+}
+NO_SETTINGS = ("hard_coded", "raw_loss_if")  # how keys of hyperparameters begin that tell of results
+SINGULAR = (1e-4, 1e-7)  # of KDSVD, whose vectors are those of single precision
+
+
+def require_known(name):
+    if name not in METHODS:
+        raise NotCovered(f"losses of {name}")
+
+
+def reference_method(name, description, arrays, context):
+    """The method that a case describes, built as a run would build it, in training mode."""
+    keys, stated = METHODS[name], description["hyperparameters"].items()
+    hyperparameters = {key: value for key, value in stated if not key.startswith(NO_SETTINGS)}
+    method = build_method(specification_of({**keys, keys["DISTILLER.TYPE"]: hyperparameters}), context)
+    if method.name == "KDSVD":
+        method.oriented = lambda vectors, stage: _with_signs(vectors, arrays[f"aux.teacher.v.{stage}"])
+    return method.train()
+
+
+def _with_signs(vectors, stated):
+    """Singular vectors [N, D, K] with the signs of those of a case: libraries differ, and the loss depends on them."""
+    return vectors * (vectors * torch.from_numpy(stated).to(vectors)).sum(dim=1, keepdim=True).sign()
+
+
+def tolerances(method, value, gradient):
+    """The tolerances (rtol, atol) of a method's losses and gradients, in place of those of other methods."""
+    if method.name != "KDSVD":
+        return value, gradient
+    return SINGULAR, (1e-3 if method.hyperparameters["K"] == 1 else 3e-2, 1e-7)
+
+
+def raw_losses(method, student, teacher, target):
+    """The loss functions of a method by their names in the vectors, without the run's weights and warm-up.
+
+    The gradient of the official gkd function is scaled; those of DKD_GKD's three are not.
+    """
+    if not isinstance(method, LogitMethod):
+        stages = method.stage_losses(student.features, teacher.features) if isinstance(method, StageMethod) else []
+        whole = method.feature_loss(student.features, teacher.features)
+        return {method.name.lower(): whole, **{f"stage{i}": loss for i, loss in enumerate(stages, 1)}}
+    logits, temperature = (student.logits, teacher.logits), method.hyperparameters[method.temperature]
+    if method.name != "DKD":
+        for transform in method.transforms:
+            logits = transform(*logits, Batch((), target, target))
+        return {"gkd" if method.transforms else "kd": kd_loss(*logits, temperature)}
+    return {
+        "dkd": method.distillation_loss(*logits, target),
+        "tckd": tckd_loss(*logits, target, temperature),
+        "nckd": nckd_loss(*logits, target, temperature),
+    }

@@ -1,0 +1,73 @@
+"""What methods on features share: their two losses, and maps of two networks at one size."""
+
+from abc import abstractmethod
+
+import torch
+import torch.nn.functional as F
+
+from distillbench.methods.base import Method
+
+
+class FeatureMethod(Method):
+    """A cross entropy and one loss on the features of student and teacher, with the published weights of both."""
+
+    def losses(self, student, teacher, batch, schedule):
+        return {
+            "ce": self.hyperparameters["LOSS.CE_WEIGHT"] * F.cross_entropy(student.logits, batch.target),
+            "kd": self.hyperparameters["LOSS.FEAT_WEIGHT"] * self.feature_loss(student.features, teacher.features),
+        }
+
+    @abstractmethod
+    def feature_loss(self, student, teacher):
+        """The loss, 0-d, of the feature dictionaries of student and teacher, before its weight."""
+
+
+class StageMethod(FeatureMethod):
+    """One whose loss is a sum over the stages behind the stem; where two differ in size the larger is averaged down."""
+
+    def feature_loss(self, student, teacher):
+        return sum(self.stage_losses(student, teacher))
+
+    def stage_losses(self, student, teacher):
+        """[0-d loss] of each pair of stages."""
+        return [self.stage_loss(*at_one_size(*pair)) for pair in stages(student, teacher)]
+
+    @abstractmethod
+    def stage_loss(self, maps_student, maps_teacher):
+        """The loss, 0-d, of maps [N, C, H, W] and [N, C', H, W]."""
+
+
+def stages(student, teacher):
+    """[(student's maps, teacher's maps)] of the stages behind the stem, one by one.
+
+    Where one network has more stages than the other, its last ones are left out, as in the published code.
+    """
+    return list(zip(student["feats"][1:], teacher["feats"][1:], strict=False))
+
+
+def at_one_size(first, second):
+    """Two sets of maps [N, C, H, W], the larger averaged down to the height and width of the smaller."""
+    height, width = (min(sizes) for sizes in zip(first.shape[2:], second.shape[2:], strict=True))
+    return _pooled(first, height, width), _pooled(second, height, width)
+
+
+def _pooled(maps, height, width):
+    tall, wide = maps.shape[2:]
+    if (tall, wide) == (height, width):
+        return maps
+    if tall % height == wide % width == 0:  # the same; the adaptive one adds in an order of its own on a GPU
+        return F.avg_pool2d(maps, (tall // height, wide // width))
+    return F.adaptive_avg_pool2d(maps, (height, width))
+
+
+@torch.no_grad()
+def see_noise(context):
+    """What mdistiller does where it looks for the shapes of features: a noise image, in training mode.
+
+    It moves the running statistics of both networks, the frozen teacher's too, a tenth of the way to those of noise.
+    """
+    image = torch.randn(1, 3, context.image_size, context.image_size)
+    for network in filter(None, (context.student_network, context.teacher_network)):
+        training, weight = network.training, next(network.parameters())
+        network.train()(image.to(weight))
+        network.train(training)

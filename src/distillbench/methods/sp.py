@@ -1,0 +1,39 @@
+"""SP: similarity-preserving distillation (Tung, Mori, ICCV 2019, arXiv:1907.09682, eq. 4).
+
+    loss = CE_WEIGHT * CE(z_s, y) + FEAT_WEIGHT * ||G_s - G_t||_F^2 / N^2
+
+G [N, N] is f f^T of the maps of the last stage, an image a row of f, with each of its rows scaled to unit norm.
+"""
+
+import torch.nn.functional as F
+
+from distillbench.config.keys import Key
+from distillbench.methods.features import FeatureMethod
+
+
+def similarities(maps):
+    """[N, N] of maps [N, C, H, W], rows of unit norm."""
+    flat = maps.flatten(1)
+    return F.normalize(flat @ flat.T)
+
+
+class SP(FeatureMethod):
+    name = "SP"
+    version = 1
+    teacher = "network"
+    keys = {
+        "LOSS.CE_WEIGHT": Key(1.0, "weight of the cross entropy", minimum=0),
+        "LOSS.FEAT_WEIGHT": Key(3000.0, "weight of the loss on similarities", minimum=0),
+    }
+    bibtex = """\
+@inproceedings{tung2019similarity,
+  title = {Similarity-Preserving Knowledge Distillation},
+  author = {Tung, Frederick and Mori, Greg},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  pages = {1365--1374},
+  year = {2019},
+}
+"""
+
+    def feature_loss(self, student, teacher):
+        return F.mse_loss(*(similarities(features["feats"][-1]) for features in (student, teacher)))
