@@ -9,17 +9,28 @@ from distillbench.methods.base import Method
 
 
 class FeatureMethod(Method):
-    """A cross entropy and one loss on the features of student and teacher, with the published weights of both."""
+    """A cross entropy and one loss on the features of student and teacher.
+
+    ce_weight, feature_weight: the keys that hold their weights.
+    """
+
+    ce_weight = "LOSS.CE_WEIGHT"
+    feature_weight = "LOSS.FEAT_WEIGHT"
 
     def losses(self, student, teacher, batch, schedule):
+        loss = self.distillation_loss(student, teacher, batch, schedule)
         return {
-            "ce": self.hyperparameters["LOSS.CE_WEIGHT"] * F.cross_entropy(student.logits, batch.target),
-            "kd": self.hyperparameters["LOSS.FEAT_WEIGHT"] * self.feature_loss(student.features, teacher.features),
+            "ce": self.hyperparameters[self.ce_weight] * F.cross_entropy(student.logits, batch.target),
+            "kd": self.hyperparameters[self.feature_weight] * loss,
         }
 
-    @abstractmethod
+    def distillation_loss(self, student, teacher, batch, schedule):
+        """The loss, 0-d, before its weight; arguments as of `losses`."""
+        return self.feature_loss(student.features, teacher.features)
+
     def feature_loss(self, student, teacher):
-        """The loss, 0-d, of the feature dictionaries of student and teacher, before its weight."""
+        """The same of one that needs no more than the feature dictionaries of student and teacher."""
+        raise NotImplementedError
 
 
 class StageMethod(FeatureMethod):
@@ -48,10 +59,11 @@ def stages(student, teacher):
 def at_one_size(first, second):
     """Two sets of maps [N, C, H, W], the larger averaged down to the height and width of the smaller."""
     height, width = (min(sizes) for sizes in zip(first.shape[2:], second.shape[2:], strict=True))
-    return _pooled(first, height, width), _pooled(second, height, width)
+    return averaged_to(first, height, width), averaged_to(second, height, width)
 
 
-def _pooled(maps, height, width):
+def averaged_to(maps, height, width):
+    """Maps [N, C, H, W] averaged down to another height and width."""
     tall, wide = maps.shape[2:]
     if (tall, wide) == (height, width):
         return maps

@@ -75,7 +75,7 @@ def check_file(path, relative):
     try:
         description, arrays = read_case(path)
         number = check_case(relative, description, arrays)
-        unread = [name for name in arrays if name not in arrays.read and not name.startswith(INTERMEDIATE)]
+        unread = [name for name in arrays if name not in arrays.read and not INTERMEDIATE.search(name)]
         if unread:
             raise NotCovered(f"array {unread[0]}")
         if not number and arrays.overflowed:

@@ -17,7 +17,9 @@ FAILURE = re.compile("error|exception|raise|fail", re.IGNORECASE)  # in keys tha
 # Keys of a description that hold results or tell how the arrays hold them.
 RESULTS = ("arrays", "parameter_order_of_grad_arrays", "format", "eval", "train", "lr_per_epoch", "state_dict")
 WITHOUT_ARRAYS = ("lr_schedule*.json", "*.structure.json")  # whose results are in the description
-INTERMEDIATE = "aux."  # arrays of values on the way to the results; nothing here has their names
+INTERMEDIATE = re.compile(
+    r"^(step\d+\.)?aux\."
+)  # arrays of values on the way to the results; nothing here has their names
 
 
 class Mismatch(Exception):
@@ -54,6 +56,24 @@ class Arrays(dict):
         found = self.compared if compare(place, ours, stated, tolerance, overflow) else self.overflowed
         if stated.size:
             found.add(name)
+
+    def part(self, prefix):
+        """Those whose names begin so, without the prefix; what is done with them counts here."""
+        return Part(self, prefix)
+
+
+class Part(Arrays):
+    """As of `Arrays.part`."""
+
+    def __init__(self, whole, prefix):
+        super().__init__({name.removeprefix(prefix): array for name, array in whole.items() if name.startswith(prefix)})
+        self.whole, self.prefix = whole, prefix
+
+    def __getitem__(self, name):
+        return self.whole[self.prefix + name]
+
+    def compare(self, name, *others, **options):
+        self.whole.compare(self.prefix + name, *others, **options)
 
 
 def read_case(path):

@@ -85,15 +85,28 @@ def network(name, rule, model_dict="cifar_model_dict"):
 
 
 def fill(module, rule):
-    """Fill the state of a module in float64 by the rule of the reference vectors; rule: their constants."""
-    for i, (key, tensor) in enumerate(module.state_dict().items()):
-        r = noise(i, tensor.numel(), rule["s"]).reshape(tensor.shape)
+    """Fill the state of a module in float64 by the rule of the reference vectors.
+
+    rule: its constants; where it lists the entries that are filled, the others stay.
+    """
+    state = module.state_dict()
+    entries = rule.get("entries_in_order", [{"index": i, "key": key} for i, key in enumerate(state)])
+    for entry in entries:
+        key, kind = entry["key"], entry.get("kind")
+        if kind == "untouched":
+            continue
+        if key not in state:
+            raise Mismatch(f"modules: no {key}")
+        tensor = state[key]
+        r = noise(entry["index"], tensor.numel(), rule["s"]).reshape(tensor.shape)
         if key.endswith("num_batches_tracked"):
             r = np.zeros(tensor.shape)
         elif key.endswith("running_var"):
             r = 1 + 0.25 * r
         elif key.endswith(("running_mean", "bias")):
             r = 0.1 * r
+        elif kind == "memory":
+            r = r / np.sqrt(tensor.shape[1] / 3)
         elif tensor.dim() == 1:
             r = rule["gamma_base"] + 0.2 * r
         else:

@@ -2,7 +2,7 @@
 
 import torch
 
-from distillbench.checks.parity.cases import NotCovered, specification_of
+from distillbench.checks.parity.cases import NotCovered, compare, specification_of
 from distillbench.methods import build_method
 from distillbench.methods.base import Batch, LogitMethod
 from distillbench.methods.dkd import nckd_loss, tckd_loss
@@ -23,8 +23,18 @@ METHODS = {
     "RKD": {"DISTILLER.TYPE": "RKD"},
     "KDSVD": {"DISTILLER.TYPE": "KDSVD", "KDSVD.OFFICIAL": "mdistiller"},
     "FitNet": {"DISTILLER.TYPE": "FITNET"},
+    "VID": {"DISTILLER.TYPE": "VID", "VID.OFFICIAL": "mdistiller"},
+    "OFD": {"DISTILLER.TYPE": "OFD", "OFD.OFFICIAL": "mdistiller"},
+    "CRD": {"DISTILLER.TYPE": "CRD"},
+    "ReviewKD": {"DISTILLER.TYPE": "REVIEWKD", "REVIEWKD.OFFICIAL": "mdistiller"},
 }
-NO_SETTINGS = ("hard_coded", "raw_loss_if")  # how keys of hyperparameters begin that tell of results
+NO_SETTINGS = (
+    "hard_coded",
+    "raw_loss_if",
+    "stage_channels",
+    "num_data",
+)  # how keys of hyperparameters begin that are none
+VARIANCE = (1e-6, 0.0)  # of VID, which the vectors have in single precision
 SINGULAR = (1e-4, 1e-7)  # of KDSVD, whose vectors are those of single precision
 
 
@@ -40,12 +50,42 @@ def reference_method(name, description, arrays, context):
     method = build_method(specification_of({**keys, keys["DISTILLER.TYPE"]: hyperparameters}), context)
     if method.name == "KDSVD":
         method.oriented = lambda vectors, stage: _with_signs(vectors, arrays[f"aux.teacher.v.{stage}"])
+    if method.name == "VID" and "aux.pred_var.0" in arrays:
+        method.variance = _with_values(method.variance, arrays)
     return method.train()
+
+
+def _with_values(variance, arrays):
+    """VID's variances with the values of a case, to which they are near: libraries round single precision otherwise."""
+
+    def stated(stage):
+        ours, name = variance(stage), f"aux.pred_var.{stage}"
+        compare(name, ours, arrays[name], VARIANCE)
+        return ours + (torch.from_numpy(arrays[name]).to(ours) - ours).detach()
+
+    return stated
 
 
 def _with_signs(vectors, stated):
     """Singular vectors [N, D, K] with the signs of those of a case: libraries differ, and the loss depends on them."""
     return vectors * (vectors * torch.from_numpy(stated).to(vectors)).sum(dim=1, keepdim=True).sign()
+
+
+def give_pairs(method, contrasted):
+    """Let CRD contrast a batch with the images of a case, [N, 1 + K], in place of those that it would draw."""
+    method.pairs.forward = lambda batch, epoch: torch.as_tensor(contrasted)
+
+
+def outputs_of(method):
+    """{name of an array: tensor} of what modules of a method give, from now on, in each call."""
+    found = {}
+
+    def keep(number, made):
+        found.update(zip((f"out.abf.{number}.out_feature", f"out.abf.{number}.residual"), made, strict=True))
+
+    for number, fusion in enumerate(method.abfs if method.name == "REVIEWKD" else ()):
+        fusion.register_forward_hook(lambda module, inputs, made, number=number: keep(number, made))
+    return found
 
 
 def tolerances(method, value, gradient):

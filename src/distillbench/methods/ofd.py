@@ -1,0 +1,131 @@
+"""OFD: a comprehensive overhaul of feature distillation (Heo, Kim, Yun, Park, Kwak, Choi, ICCV 2019, arXiv:1904.01866).
+
+    loss = CE_WEIGHT * CE(z_s, y) + FEAT_WEIGHT * sum over stages i of d(max(t_i, m_i), r_i(s_i)) / 2^(n - 1 - i)
+
+s_i, t_i are the maps of the student and of the teacher before the ReLU behind a stage, counted from the deepest, which
+is i = n - 1; r_i is a convolution with a batch normalisation (section 3.2). d is the partial L2 distance (eq. 4, 5): the
+sum over channels and places of (t - s)^2, and 0 where s <= t <= 0, averaged over the batch. The margin m of a channel
+is the mean of its negative values where it is normally distributed, with the bias and the weight of the teacher's batch
+normalisation as its mean and standard deviation (section 3.1, eq. 2):
+
+    m = mean - std * phi(mean / std) / Phi(-mean / std), or -3 std where less than a thousandth is negative
+
+The latter is that of the authors' code. The larger of two maps is averaged down to the size of the smaller.
+
+OFFICIAL mdistiller: the teacher normalises with the statistics of the batch (its own stay), and networks whose published
+maps have no stem are without their first stage.
+"""
+
+import math
+from contextlib import contextmanager
+
+import torch
+import torch.nn as nn
+
+from distillbench.config.keys import Key
+from distillbench.errors import UserError
+from distillbench.methods.features import FeatureMethod, at_one_size
+
+
+class OFD(FeatureMethod):
+    name = "OFD"
+    version = 1
+    teacher = "network"
+    keys = {
+        "LOSS.CE_WEIGHT": Key(1.0, "weight of the cross entropy", minimum=0),
+        "LOSS.FEAT_WEIGHT": Key(1e-3, "weight of the distance of the maps", minimum=0),
+        "CONNECTOR.KERNEL_SIZE": Key(1, "height and width of the convolution behind a student's map; odd", minimum=1),
+        "OFFICIAL": Key(
+            "paper",
+            "mdistiller: the teacher normalises with the statistics of the batch",
+            choices=("paper", "mdistiller"),
+        ),
+    }
+    bibtex = """\
+@inproceedings{heo2019overhaul,
+  title = {A Comprehensive Overhaul of Feature Distillation},
+  author = {Heo, Byeongho and Kim, Jeesoo and Yun, Sangdoo and Park, Hyojin and Kwak, Nojun and Choi, Jin Young},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  pages = {1921--1930},
+  year = {2019},
+}
+"""
+
+    def __init__(self, hyperparameters, context):
+        super().__init__(hyperparameters, context)
+        self.official = hyperparameters["OFFICIAL"] == "mdistiller"
+        pairs, size = self.pairs(context.student, context.teacher), hyperparameters["CONNECTOR.KERNEL_SIZE"]
+        norms = context.teacher_bn[-len(pairs) :]
+        if None in norms:
+            raise UserError(
+                f"OFD: stage {norms.index(None) + 1} of the teacher's last {len(pairs)} ends in no batch normalisation,"
+                " whose weight and bias give the margin; choose another teacher or method"
+            )
+        self.connectors = Connectors([(s.shape[1], t.shape[1]) for s, t in pairs], size)
+        for i, (weight, bias) in enumerate(norms):
+            self.register_buffer(f"margin_{i}", margin(bias, weight).float(), persistent=False)
+
+    def pairs(self, student, teacher):
+        """The maps [(student's, teacher's)] that belong together, the deepest last."""
+        maps = [self._maps(output) for output in (student, teacher)]
+        number = min(map(len, maps))
+        return list(zip(*(stages[-number:] for stages in maps), strict=True))
+
+    def _maps(self, output):
+        return output.features["preact_feats"][1:] if self.official else output.stages("preact_feats")
+
+    def forward(self, student, teacher, batch, schedule):
+        with normalising_by_batch(self.context.teacher_network if self.official else None):
+            return super().forward(student, teacher, batch, schedule)
+
+    def distillation_loss(self, student, teacher, batch, schedule):
+        total, pairs = 0, self.pairs(student, teacher)
+        for i, ((s, t), connector) in enumerate(zip(pairs, self.connectors.connectors, strict=True)):
+            s, t = at_one_size(connector(s), t)
+            t = torch.maximum(t, getattr(self, f"margin_{i}").to(t.dtype)[:, None, None])
+            total = total + partial_distance(s, t) / 2 ** (len(pairs) - 1 - i)
+        return total
+
+
+class Connectors(nn.Module):
+    """Convolutions with a batch normalisation from the student's channels to the teacher's, a stage each."""
+
+    def __init__(self, channels, kernel_size):
+        super().__init__()
+        self.connectors = nn.ModuleList()
+        for student, teacher in channels:
+            layer = nn.Conv2d(student, teacher, kernel_size, padding=(kernel_size - 1) // 2, bias=False)
+            nn.init.normal_(layer.weight, 0.0, math.sqrt(2 / (kernel_size**2 * teacher)))
+            self.connectors.append(nn.Sequential(layer, nn.BatchNorm2d(teacher)))
+
+
+def margin(mean, deviation):
+    """The mean of the negative values of a normal distribution, by channel. A deviation counts by its size.
+
+    A channel that never varies has itself, where that is negative, and else 0.
+    """
+    mean, deviation = mean.double(), deviation.double().abs()
+    z = mean / deviation
+    negative = torch.special.ndtr(-z)
+    found = mean - deviation * torch.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) / negative
+    found = torch.where(negative > 0.001, found, -3 * deviation)
+    return torch.where(deviation > 0, found, mean.clamp(max=0))
+
+
+def partial_distance(student, teacher):
+    """The sum of squared differences of maps [N, D, H, W] but for 0 where student <= teacher <= 0, by image: 0-d."""
+    counts = (student > teacher) | (teacher > 0)
+    return (counts * (student - teacher) ** 2).sum() / len(student)
+
+
+@contextmanager
+def normalising_by_batch(network):
+    """Inside, batch normalisations of a network (None: of none) take the batch's statistics and keep their own."""
+    layers = [] if network is None else [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    for layer in layers:
+        layer.training, layer.track_running_stats = True, False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training, layer.track_running_stats = False, True
