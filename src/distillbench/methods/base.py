@@ -7,6 +7,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from distillbench.methods.dry_pass import bn_before_relu, shapes
 from distillbench.tasks.classification.batches import Batch, Output
 
 __all__ = ["Batch", "Context", "LogitMethod", "Method", "Output"]
@@ -38,27 +39,18 @@ class Context:
 
     @cached_property
     def student(self):
-        """Shapes: the `Output` of the student for a batch of two, on the meta device."""
-        return _shapes(self.student_network, self.image_size)
+        """Shapes, channels among them: the `Output` of the student for a batch of two, on the meta device."""
+        return shapes(self.student_network, self.image_size)
 
     @cached_property
     def teacher(self):
         """The same of the teacher, or None."""
-        return self.teacher_network and _shapes(self.teacher_network, self.image_size)
+        return self.teacher_network and shapes(self.teacher_network, self.image_size)
 
-
-@torch.no_grad()
-def _shapes(network, size):
-    """Blank images give them: the meta device would import a compiler, for seconds. Nothing of the network changes."""
-    training, weight = network.training, next(network.parameters())
-    images = torch.zeros(2, 3, size, size, dtype=weight.dtype, device=weight.device)
-    logits, features = network.eval()(images)
-    network.train(training)
-    return Output(logits.to("meta"), {name: _on_meta(feature) for name, feature in features.items()})
-
-
-def _on_meta(feature):
-    return feature.to("meta") if isinstance(feature, torch.Tensor) else [_on_meta(entry) for entry in feature]
+    @cached_property
+    def teacher_bn(self):
+        """[(weight [D], bias [D]) or None] of the batch normalisation in front of the ReLU of each of its stages."""
+        return bn_before_relu(self.teacher_network, self.image_size)
 
 
 class Method(nn.Module, ABC):

@@ -10,12 +10,21 @@ from distillbench.group import Alone
 class Output(NamedTuple):
     """What a network makes of one view: logits [N, C] and the published feature dictionary.
 
-    features: {"feats": [maps [N, D, H, W]], "preact_feats": [the same before the ReLU], "pooled_feat": [N, D]}, as far
-    as the network's family has them.
+    features: {"feats": [maps [N, D, H, W]], "preact_feats": [the same before the ReLU], "pooled_feat": [N, D]};
+    distillbench.models says what deviates in some networks. `stages` and `pooled` do not.
     """
 
     logits: Tensor
     features: dict
+
+    def stages(self, kind="feats"):
+        """The maps of a kind, "feats" or "preact_feats", of every stage behind the stem, the deepest last."""
+        return self.features[kind] if "stem" in self.features else self.features[kind][1:]
+
+    @property
+    def pooled(self):
+        """The average of the last map over its pixels, [N, D]."""
+        return self.features["pooled_feat"].flatten(1)
 
 
 class Batch(NamedTuple):
