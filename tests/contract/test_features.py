@@ -9,7 +9,7 @@ from distillbench.config.suite import load_suite
 from distillbench.engine.streams import generator, initialisation
 from distillbench.engine.weights import weights_digest
 from distillbench.errors import UserError
-from distillbench.methods.base import Context, Output
+from distillbench.methods.base import Batch, Context, Output
 from distillbench.methods.features import at_one_size, stages
 from distillbench.methods.fitnet import FitNet, Regressor
 from distillbench.methods.kdsvd import KDSVD, aligned, singular
@@ -37,6 +37,11 @@ def built(method, student, teacher, **hyperparameters):
     return method({**declared, **hyperparameters}, context).double()
 
 
+def loss_of(method, student, teacher):
+    target = torch.zeros(1, dtype=torch.int64)
+    return method.distillation_loss(student, teacher, Batch((), target, target), {})
+
+
 @pytest.mark.parametrize("first, second", [((8, 8), (4, 4)), ((7, 7), (5, 5)), ((4, 6), (8, 3)), ((4, 4), (4, 4))])
 def test_the_larger_of_two_maps_is_averaged_down(first, second):
     sizes = [min(pair) for pair in zip(first, second, strict=True)]
@@ -46,8 +51,11 @@ def test_the_larger_of_two_maps_is_averaged_down(first, second):
 
 
 def test_stages_are_paired_behind_the_stem():
-    student, teacher = ({"feats": [f"{who}{i}" for i in range(n)]} for who, n in (("s", 4), ("t", 5)))
-    assert stages(student, teacher) == [("s1", "t1"), ("s2", "t2"), ("s3", "t3")]
+    student, teacher = (Output(None, {"feats": [f"{who}{i}" for i in range(n)]}) for who, n in (("s", 4), ("t", 5)))
+    assert stages(student, teacher) == [("s1", "t2"), ("s2", "t3"), ("s3", "t4")]
+    assert stages(student, teacher, "mdistiller") == [("s1", "t1"), ("s2", "t2"), ("s3", "t3")]
+    headless = Output(None, {"feats": ["s0", "s1", "s2", "s3"], "stem": "stem"})  # as MobileNetV1
+    assert stages(headless, teacher) == [("s0", "t1"), ("s1", "t2"), ("s2", "t3"), ("s3", "t4")]
 
 
 # FITNET
@@ -145,7 +153,7 @@ def test_the_loss_does_not_depend_on_the_signs_that_a_library_gives_to_singular_
     student, teacher = output(*shapes), output(*shapes)
     student.features["feats"] = [maps.flip(0).relu() for maps in student.features["feats"]]
     method = built(KDSVD, student, teacher, OFFICIAL=official, K=2)
-    expected, svd = method.feature_loss(student.features, teacher.features), torch.linalg.svd
+    expected, svd = loss_of(method, student, teacher), torch.linalg.svd
 
     def other_signs(matrices, full_matrices):
         u, values, rows = svd(matrices, full_matrices=full_matrices)
@@ -155,7 +163,7 @@ def test_the_loss_does_not_depend_on_the_signs_that_a_library_gives_to_singular_
 
     seen = []
     monkeypatch.setattr(torch.linalg, "svd", other_signs)
-    torch.testing.assert_close(method.feature_loss(student.features, teacher.features), expected)
+    torch.testing.assert_close(loss_of(method, student, teacher), expected)
     assert len(seen) == 4 and expected > 0
 
 
@@ -167,12 +175,12 @@ def test_other_channels_are_refused_with_what_takes_any_pair():
     with pytest.raises(UserError, match=r"^KDSVD: .* have \[4, 8\] channels, the teacher's \[8, 8\], .*OFFICIAL: mdis"):
         built(KDSVD, student, teacher)
     method = built(KDSVD, student, teacher, OFFICIAL="mdistiller")
-    assert method.feature_loss(student.features, teacher.features).isfinite()
+    assert loss_of(method, student, teacher).isfinite()
 
 
 def test_more_singular_vectors_than_a_stage_has_are_refused():
     networks = [output((2, 3, 8, 8), (2, 4, 8, 8), (2, 8, 2, 2))] * 2
-    assert built(KDSVD, *networks, K=4).feature_loss(*(network.features for network in networks)) == 0
+    assert loss_of(built(KDSVD, *networks, K=4), *networks) == 0
     with pytest.raises(UserError, match=r"^KDSVD.K 5: a stage has 4 singular vectors, must be at most 4$"):
         built(KDSVD, *networks, K=5)
 
@@ -185,7 +193,7 @@ def test_more_singular_vectors_than_a_stage_has_are_refused():
 def test_relations_are_finite_also_of_one_image_and_of_features_that_are_0(method, points):
     points = points.double().requires_grad_()
     networks = [Output(None, {"pooled_feat": features}) for features in (points, drawn(*points.shape, name="t"))]
-    loss = built(method, *networks).feature_loss(*(network.features for network in networks))
+    loss = loss_of(built(method, *networks), *networks)
     (gradient,) = torch.autograd.grad(loss, points)
     assert loss.isfinite() and gradient.isfinite().all()
 

@@ -80,9 +80,7 @@ IDENTITY = {
         for name in ("AT", "NST", "PKT", "SP", "RKD", "KDSVD", "FITNET")
         for weight in ("CE_WEIGHT", "FEAT_WEIGHT")
     },
-    **{
-        f"{name}.OFFICIAL": (True, {"DISTILLER.TYPE": name}, "mdistiller") for name in ("AT", "NST", "KDSVD", "FITNET")
-    },
+    **{f"{name}.OFFICIAL": (True, {"DISTILLER.TYPE": name}, "mdistiller") for name in ("AT", "NST", "KDSVD", "FITNET")},
     "AT.P": (True, {"DISTILLER.TYPE": "AT"}, 4),
     "RKD.DISTANCE_WEIGHT": (True, {"DISTILLER.TYPE": "RKD"}, 2),
     "RKD.ANGLE_WEIGHT": (True, {"DISTILLER.TYPE": "RKD"}, 2),

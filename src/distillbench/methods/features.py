@@ -9,49 +9,64 @@ from distillbench.methods.base import Method
 
 
 class FeatureMethod(Method):
-    """A cross entropy and one loss on the features of student and teacher, with the published weights of both."""
+    """A cross entropy and one loss on the features of student and teacher.
+
+    ce_weight, feature_weight: the keys that hold their weights.
+    """
+
+    ce_weight = "LOSS.CE_WEIGHT"
+    feature_weight = "LOSS.FEAT_WEIGHT"
 
     def losses(self, student, teacher, batch, schedule):
+        loss = self.distillation_loss(student, teacher, batch, schedule)
         return {
-            "ce": self.hyperparameters["LOSS.CE_WEIGHT"] * F.cross_entropy(student.logits, batch.target),
-            "kd": self.hyperparameters["LOSS.FEAT_WEIGHT"] * self.feature_loss(student.features, teacher.features),
+            "ce": self.hyperparameters[self.ce_weight] * F.cross_entropy(student.logits, batch.target),
+            "kd": self.hyperparameters[self.feature_weight] * loss,
         }
 
     @abstractmethod
-    def feature_loss(self, student, teacher):
-        """The loss, 0-d, of the feature dictionaries of student and teacher, before its weight."""
+    def distillation_loss(self, student, teacher, batch, schedule):
+        """The loss, 0-d, before its weight; arguments as of `losses`."""
 
 
 class StageMethod(FeatureMethod):
-    """One whose loss is a sum over the stages behind the stem; where two differ in size the larger is averaged down."""
+    """One whose loss is a sum over the stages behind the stem; where two differ in size the larger is averaged down.
 
-    def feature_loss(self, student, teacher):
+    Its key OFFICIAL says which stages belong together, as of `stages`.
+    """
+
+    def distillation_loss(self, student, teacher, batch, schedule):
         return sum(self.stage_losses(student, teacher))
 
     def stage_losses(self, student, teacher):
         """[0-d loss] of each pair of stages."""
-        return [self.stage_loss(*at_one_size(*pair)) for pair in stages(student, teacher)]
+        pairs = stages(student, teacher, self.hyperparameters["OFFICIAL"])
+        return [self.stage_loss(*at_one_size(*pair)) for pair in pairs]
 
     @abstractmethod
     def stage_loss(self, maps_student, maps_teacher):
         """The loss, 0-d, of maps [N, C, H, W] and [N, C', H, W]."""
 
 
-def stages(student, teacher):
-    """[(student's maps, teacher's maps)] of the stages behind the stem, one by one.
+def stages(student, teacher, official="paper"):
+    """[(student's maps, teacher's maps)] of two `Output`s, the deepest last.
 
-    Where one network has more stages than the other, its last ones are left out, as in the published code.
+    official: "paper" pairs the stages behind the stem from the deepest on, so that the first ones are left out where
+    one network has more; "mdistiller" the published lists of maps from their second entries on, wherever these lie.
     """
-    return list(zip(student["feats"][1:], teacher["feats"][1:], strict=False))
+    if official == "mdistiller":
+        return list(zip(*(output.features["feats"][1:] for output in (student, teacher)), strict=False))
+    return list(zip(*(reversed(output.stages()) for output in (student, teacher)), strict=False))[::-1]
 
 
 def at_one_size(first, second):
     """Two sets of maps [N, C, H, W], the larger averaged down to the height and width of the smaller."""
     height, width = (min(sizes) for sizes in zip(first.shape[2:], second.shape[2:], strict=True))
-    return _pooled(first, height, width), _pooled(second, height, width)
+    return averaged_to(first, height, width), averaged_to(second, height, width)
 
 
-def _pooled(maps, height, width):
+def averaged_to(maps, height, width):
+    """Maps [N, C, H, W] averaged down to another height and width."""
     tall, wide = maps.shape[2:]
     if (tall, wide) == (height, width):
         return maps

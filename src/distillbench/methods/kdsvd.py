@@ -9,7 +9,8 @@ student's first K + 3 vectors each of the teacher's takes the one that is most l
 Student and teacher need the same number of channels.
 
 mdistiller takes the matrix [C * H, W], whose vectors have an entry for each column of the map (`OFFICIAL`). It stops at
-maps of two sizes; here the larger is averaged down, so that the loss is defined for every pair.
+maps of two sizes; here the larger is averaged down, so that the loss is defined for every pair. Maps are paired by
+their place in the published lists, as in AT.
 
 Singular vectors have no sign of their own. The loss depends on the teacher's between two stages, and libraries differ:
 here the sum of each of the teacher's vectors is positive.
@@ -90,8 +91,7 @@ class KDSVD(FeatureMethod):
 
     def __init__(self, hyperparameters, context):
         super().__init__(hyperparameters, context)
-        self.by_channel = hyperparameters["OFFICIAL"] == "paper"
-        matrices = self._matrices(context.student.features, context.teacher.features)
+        matrices = self._matrices(context.student, context.teacher)
         sides = [[matrix.shape[2] for matrix in side] for side in zip(*matrices, strict=True)]
         if sides[0] != sides[1]:
             here = "the stages of the student have {} channels, the teacher's {}".format(*sides)
@@ -102,7 +102,7 @@ class KDSVD(FeatureMethod):
             problem = f"a stage has {least} singular vectors, must be at most {least}"
             raise UserError(f"KDSVD.K {hyperparameters['K']}: {problem}")
 
-    def feature_loss(self, student, teacher):
+    def distillation_loss(self, student, teacher, batch, schedule):
         matrices = self._matrices(student, teacher)
         vectors = [self._vectors(*pair, stage) for stage, pair in enumerate(matrices, 1)]
         losses = (relations(s, next_s) - relations(t, next_t) for (s, t), (next_s, next_t) in pairwise(vectors))
@@ -110,9 +110,10 @@ class KDSVD(FeatureMethod):
 
     def _matrices(self, student, teacher):
         """[(student's, teacher's)] of each stage, matrices [N, M, D] whose right vectors are compared."""
-        if self.by_channel:
-            return [[maps.flatten(2).transpose(1, 2) for maps in pair] for pair in stages(student, teacher)]
-        return [[maps.flatten(1, 2) for maps in at_one_size(*pair)] for pair in stages(student, teacher)]
+        pairs = stages(student, teacher, official := self.hyperparameters["OFFICIAL"])
+        if official == "mdistiller":
+            return [[maps.flatten(1, 2) for maps in at_one_size(*pair)] for pair in pairs]
+        return [[maps.flatten(2).transpose(1, 2) for maps in pair] for pair in pairs]
 
     def _vectors(self, matrices_student, matrices_teacher, stage):
         """Weighted vectors [N, D, K] of the student's and the teacher's stage, the student's aligned."""
