@@ -831,13 +831,31 @@ def test_defaults_are_the_published_ones():
         "GKD.TEMPERATURE": "loss",
         "GKD.TARGET": "label",
         "GKD.FACTORS": "confidence",
+        **{f"{name}.LOSS.CE_WEIGHT": 1 for name in ("AT", "NST", "PKT", "SP", "RKD", "KDSVD", "FITNET")},
+        "AT.P": 2,
+        "AT.LOSS.FEAT_WEIGHT": 1000,
+        "NST.LOSS.FEAT_WEIGHT": 50,
+        "PKT.LOSS.FEAT_WEIGHT": 30000,
+        "SP.LOSS.FEAT_WEIGHT": 3000,
+        "RKD.LOSS.FEAT_WEIGHT": 1,
+        "RKD.DISTANCE_WEIGHT": 25,
+        "RKD.ANGLE_WEIGHT": 50,
+        "RKD.PDIST.EPSILON": 1e-12,
+        "RKD.PDIST.SQUARED": False,
+        "KDSVD.K": 1,
+        "KDSVD.LOSS.FEAT_WEIGHT": 1,
+        "FITNET.HINT_LAYER": 2,
+        "FITNET.INPUT_SIZE": [32, 32],
+        "FITNET.LOSS.FEAT_WEIGHT": 100,
     }
+    ours = {"KDSVD.OFFICIAL": "paper", "FITNET.OFFICIAL": "paper"}  # keys that no repository has
     gkd = {"KD.TEMPERATURE": 1, "KD.LOSS.CE_WEIGHT": 1, "KD.LOSS.KD_WEIGHT": 1, "KD.WARMUP": 20}
     keys = all_keys()
     assert {name: keys[name].default_in("mdistiller") for name in mdistiller} == mdistiller
     assert {name: keys[name].default_in("gkd") for name in mdistiller} == mdistiller | gkd
     methods = {name for name in keys if name.partition(".")[0] in {*components.methods(), "GKD"}}
-    assert methods | {"SOLVER.DOT.DELTA"} <= mdistiller.keys()  # a new one has its published value here
+    assert methods | {"SOLVER.DOT.DELTA"} <= mdistiller.keys() | ours.keys()  # a new one has its published value here
+    assert {name: keys[name].default for name in ours} == ours
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,20 @@ IDENTITY = {
     "DKD.BETA": (True, DKD, 2),
     "DKD.T": (True, DKD, 2),
     "DKD.WARMUP": (True, DKD, 3),
+    **{
+        f"{name}.LOSS.{weight}": (True, {"DISTILLER.TYPE": name}, 2)
+        for name in ("AT", "NST", "PKT", "SP", "RKD", "KDSVD", "FITNET")
+        for weight in ("CE_WEIGHT", "FEAT_WEIGHT")
+    },
+    **{f"{name}.OFFICIAL": (True, {"DISTILLER.TYPE": name}, "mdistiller") for name in ("AT", "NST", "KDSVD", "FITNET")},
+    "AT.P": (True, {"DISTILLER.TYPE": "AT"}, 4),
+    "RKD.DISTANCE_WEIGHT": (True, {"DISTILLER.TYPE": "RKD"}, 2),
+    "RKD.ANGLE_WEIGHT": (True, {"DISTILLER.TYPE": "RKD"}, 2),
+    "RKD.PDIST.EPSILON": (True, {"DISTILLER.TYPE": "RKD"}, 1e-6),
+    "RKD.PDIST.SQUARED": (True, {"DISTILLER.TYPE": "RKD"}, True),
+    "KDSVD.K": (True, {"DISTILLER.TYPE": "KDSVD"}, 2),
+    "FITNET.HINT_LAYER": (True, {"DISTILLER.TYPE": "FITNET"}, 1),
+    "FITNET.INPUT_SIZE": (False, {"DISTILLER.TYPE": "FITNET"}, [64, 64]),
 }
 
 

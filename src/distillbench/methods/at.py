@@ -3,8 +3,11 @@
     loss = CE_WEIGHT * CE(z_s, y) + FEAT_WEIGHT * sum over stages of mean((a_s - a_t)^2)
 
 a is the attention map of a stage, the mean of |map|^P over its channels, flattened and scaled to unit norm. The stages
-are those behind the stem; where two differ in size the larger is averaged down. The mean over positions in place of
-the paper's norm is that of the authors' code, for which the weights are published.
+are those behind the stem, paired from the deepest on; where two differ in size the larger is averaged down. The mean
+over positions in place of the paper's norm is that of the authors' code, for which the weights are published.
+
+OFFICIAL mdistiller: maps are paired by their place in the published lists, so that those of networks with another
+number of stages, and MobileNetV1's, whose list has no stem, meet maps of another depth.
 """
 
 import torch.nn.functional as F
@@ -26,6 +29,11 @@ class AT(StageMethod):
         "P": Key(2, "power of the activations in an attention map", minimum=1),
         "LOSS.CE_WEIGHT": Key(1.0, "weight of the cross entropy", minimum=0),
         "LOSS.FEAT_WEIGHT": Key(1000.0, "weight of the loss on attention maps", minimum=0),
+        "OFFICIAL": Key(
+            "paper",
+            "which maps belong together: stages from the deepest on (paper), or by their place in the published lists",
+            choices=("paper", "mdistiller"),
+        ),
     }
     bibtex = """\
 @inproceedings{zagoruyko2017paying,

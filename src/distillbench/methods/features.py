@@ -24,36 +24,39 @@ class FeatureMethod(Method):
             "kd": self.hyperparameters[self.feature_weight] * loss,
         }
 
+    @abstractmethod
     def distillation_loss(self, student, teacher, batch, schedule):
         """The loss, 0-d, before its weight; arguments as of `losses`."""
-        return self.feature_loss(student.features, teacher.features)
-
-    def feature_loss(self, student, teacher):
-        """The same of one that needs no more than the feature dictionaries of student and teacher."""
-        raise NotImplementedError
 
 
 class StageMethod(FeatureMethod):
-    """One whose loss is a sum over the stages behind the stem; where two differ in size the larger is averaged down."""
+    """One whose loss is a sum over the stages behind the stem; where two differ in size the larger is averaged down.
 
-    def feature_loss(self, student, teacher):
+    Its key OFFICIAL says which stages belong together, as of `stages`.
+    """
+
+    def distillation_loss(self, student, teacher, batch, schedule):
         return sum(self.stage_losses(student, teacher))
 
     def stage_losses(self, student, teacher):
         """[0-d loss] of each pair of stages."""
-        return [self.stage_loss(*at_one_size(*pair)) for pair in stages(student, teacher)]
+        pairs = stages(student, teacher, self.hyperparameters["OFFICIAL"])
+        return [self.stage_loss(*at_one_size(*pair)) for pair in pairs]
 
     @abstractmethod
     def stage_loss(self, maps_student, maps_teacher):
         """The loss, 0-d, of maps [N, C, H, W] and [N, C', H, W]."""
 
 
-def stages(student, teacher):
-    """[(student's maps, teacher's maps)] of the stages behind the stem, one by one.
+def stages(student, teacher, official="paper"):
+    """[(student's maps, teacher's maps)] of two `Output`s, the deepest last.
 
-    Where one network has more stages than the other, its last ones are left out, as in the published code.
+    official: "paper" pairs the stages behind the stem from the deepest on, so that the first ones are left out where
+    one network has more; "mdistiller" the published lists of maps from their second entries on, wherever these lie.
     """
-    return list(zip(student["feats"][1:], teacher["feats"][1:], strict=False))
+    if official == "mdistiller":
+        return list(zip(*(output.features["feats"][1:] for output in (student, teacher)), strict=False))
+    return list(zip(*(reversed(output.stages()) for output in (student, teacher)), strict=False))[::-1]
 
 
 def at_one_size(first, second):

@@ -6,6 +6,9 @@ f are the maps of HINT_LAYER (0: the stem), r a regressor that is trained with t
 and ReLU. Its kernel is 3x3 with stride 2 where the student's maps are twice the teacher's, transposed 4x4 with stride 2
 where they are half of them, else without padding and as large as takes the one size to the other. As in RepDistiller
 both losses are trained together, from the first epoch on; the paper trains the hint first.
+
+OFFICIAL mdistiller: batch statistics of both networks begin a tenth of the way to those of an image of noise, and
+HINT_LAYER counts in the published lists: MobileNetV1's has no stem.
 """
 
 import torch.nn as nn
@@ -56,7 +59,7 @@ class FitNet(FeatureMethod):
         "LOSS.FEAT_WEIGHT": Key(100.0, "weight of the hint", minimum=0),
         "OFFICIAL": Key(
             "paper",
-            "mdistiller: the running statistics of both networks start a tenth of the way to those of a noise image",
+            "mdistiller: the running statistics of both networks begin a tenth of the way to those of a noise image",
             choices=("paper", "mdistiller"),
         ),
     }
@@ -72,18 +75,18 @@ class FitNet(FeatureMethod):
 
     def __init__(self, hyperparameters, context):
         super().__init__(hyperparameters, context)
-        self.layer = hyperparameters["HINT_LAYER"]
-        shapes = [_shapes(output) for output in (context.student, context.teacher)]
-        if self.layer >= (number := min(map(len, shapes))):
+        self.layer, self.official = hyperparameters["HINT_LAYER"], hyperparameters["OFFICIAL"] == "mdistiller"
+        maps = [self._maps(output) for output in (context.student, context.teacher)]
+        if self.layer >= (number := min(map(len, maps))):
             problem = f"the networks have {number} maps in common, must be at most {number - 1}"
             raise UserError(f"FITNET.HINT_LAYER {self.layer}: {problem}")
-        self.conv_reg = Regressor(*(shape[self.layer] for shape in shapes))
-        if hyperparameters["OFFICIAL"] == "mdistiller":
+        self.conv_reg = Regressor(*(side[self.layer].shape for side in maps))
+        if self.official:
             see_noise(context)
 
-    def feature_loss(self, student, teacher):
-        return F.mse_loss(self.conv_reg(student["feats"][self.layer]), teacher["feats"][self.layer])
+    def distillation_loss(self, student, teacher, batch, schedule):
+        s, t = (self._maps(output)[self.layer] for output in (student, teacher))
+        return F.mse_loss(self.conv_reg(s), t)
 
-
-def _shapes(output):
-    return [maps.shape for maps in output.features["feats"]]
+    def _maps(self, output):
+        return output.features["feats"] if self.official else output.maps()

@@ -8,12 +8,15 @@ matrix [H * W, C] of an image's map, each times its share in the norm of the tea
 student's first K + 3 vectors each of the teacher's takes the one that is most like it, up to the sign.
 Student and teacher need the same number of channels.
 
-mdistiller takes the matrix [C * H, W], so that its vectors have an entry for each column of the map (`OFFICIAL`). Maps
-of two widths, at which it stops, are averaged down to the smaller here, so that it is defined for every pair.
+mdistiller takes the matrix [C * H, W], whose vectors have an entry for each column of the map (`OFFICIAL`). It stops at
+maps of two sizes; here the larger is averaged down, so that the loss is defined for every pair. Maps are paired by
+their place in the published lists, as in AT.
 
 Singular vectors have no sign of their own. The loss depends on the teacher's between two stages, and libraries differ:
 here the sum of each of the teacher's vectors is positive.
 """
+
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -88,36 +91,38 @@ class KDSVD(FeatureMethod):
 
     def __init__(self, hyperparameters, context):
         super().__init__(hyperparameters, context)
-        self.by_channel = hyperparameters["OFFICIAL"] == "paper"
-        student, teacher = (_channels(output) for output in (context.student, context.teacher))
-        if self.by_channel and student != teacher:
-            here = f"the student's stages have {student} channels, the teacher's {teacher}"
-            remedy = "KDSVD.OFFICIAL: mdistiller compares columns, of which all pairs have as many"
+        matrices = self._matrices(context.student, context.teacher)
+        sides = [[matrix.shape[2] for matrix in side] for side in zip(*matrices, strict=True)]
+        if sides[0] != sides[1]:
+            here = "the stages of the student have {} channels, the teacher's {}".format(*sides)
+            remedy = "KDSVD.OFFICIAL: mdistiller compares columns of maps, of which both can have as many"
             raise UserError(f"KDSVD: {here}, and it compares channel by channel; {remedy}")
+        least = min(min(matrix.shape[1:]) for pair in matrices for matrix in pair)
+        if hyperparameters["K"] > least:
+            problem = f"a stage has {least} singular vectors, must be at most {least}"
+            raise UserError(f"KDSVD.K {hyperparameters['K']}: {problem}")
 
-    def feature_loss(self, student, teacher):
-        vectors = [self._vectors(*pair, stage) for stage, pair in enumerate(stages(student, teacher), 1)]
-        pairs = zip(vectors[:-1], vectors[1:], strict=True)
-        losses = (relations(s, next_s) - relations(t, next_t) for (s, t), (next_s, next_t) in pairs)
+    def distillation_loss(self, student, teacher, batch, schedule):
+        matrices = self._matrices(student, teacher)
+        vectors = [self._vectors(*pair, stage) for stage, pair in enumerate(matrices, 1)]
+        losses = (relations(s, next_s) - relations(t, next_t) for (s, t), (next_s, next_t) in pairwise(vectors))
         return sum(difference.pow(2).sum() for difference in losses) / len(vectors[0][0])
 
-    def _vectors(self, maps_student, maps_teacher, stage):
-        """The vectors [N, D, K] of the student's and the teacher's stage, weighted and aligned."""
-        number = self.hyperparameters["K"]
-        if not self.by_channel:
-            maps_student, maps_teacher = at_one_size(maps_student, maps_teacher)
-        values, t = singular(self._matrix(maps_teacher), number)
-        t, weights = self.oriented(t, stage), F.normalize(values)[:, None]
-        s = aligned(singular(self._matrix(maps_student), number + SPARE)[1], t)
-        return s * weights, t * weights
+    def _matrices(self, student, teacher):
+        """[(student's, teacher's)] of each stage, matrices [N, M, D] whose right vectors are compared."""
+        pairs = stages(student, teacher, official := self.hyperparameters["OFFICIAL"])
+        if official == "mdistiller":
+            return [[maps.flatten(1, 2) for maps in at_one_size(*pair)] for pair in pairs]
+        return [[maps.flatten(2).transpose(1, 2) for maps in pair] for pair in pairs]
 
-    def _matrix(self, maps):
-        return maps.flatten(2).transpose(1, 2) if self.by_channel else maps.flatten(1, 2)
+    def _vectors(self, matrices_student, matrices_teacher, stage):
+        """Weighted vectors [N, D, K] of the student's and the teacher's stage, the student's aligned."""
+        number = self.hyperparameters["K"]
+        values, t = singular(matrices_teacher, number)
+        t, weights = self.oriented(t, stage), F.normalize(values)[:, None]
+        s = aligned(singular(matrices_student, number + SPARE)[1], t)
+        return s * weights, t * weights
 
     def oriented(self, vectors, stage):
         """Vectors [N, D, K] of the teacher in a stage (1: the first behind the stem), with signs of our choice."""
         return torch.where(vectors.sum(dim=1, keepdim=True) < 0, -vectors, vectors)
-
-
-def _channels(output):
-    return [maps.shape[1] for maps in output.features["feats"][1:]]

@@ -4,8 +4,8 @@
     MMD^2 = mean k(t, t') + mean k(s, s') - 2 mean k(s, t),    k(a, b) = (a . b)^2
 
 s and t are the channels of a stage, each flattened over its positions and scaled to unit norm; the means are over all
-pairs of channels of an image, and over the batch. The stages are those behind the stem; where two differ in size the
-larger is averaged down.
+pairs of channels of an image, and over the batch. The stages are those behind the stem, paired from the deepest on;
+where two differ in size the larger is averaged down. OFFICIAL mdistiller: as in AT.
 """
 
 import torch.nn.functional as F
@@ -31,6 +31,11 @@ class NST(StageMethod):
     keys = {
         "LOSS.CE_WEIGHT": Key(1.0, "weight of the cross entropy", minimum=0),
         "LOSS.FEAT_WEIGHT": Key(50.0, "weight of the discrepancy", minimum=0),
+        "OFFICIAL": Key(
+            "paper",
+            "which maps belong together: stages from the deepest on (paper), or by their place in the published lists",
+            choices=("paper", "mdistiller"),
+        ),
     }
     bibtex = """\
 @article{huang2017like,

@@ -39,6 +39,6 @@ class PKT(FeatureMethod):
 }
 """
 
-    def feature_loss(self, student, teacher):
-        s, t = (similarities(features["pooled_feat"].flatten(1)) for features in (student, teacher))
+    def distillation_loss(self, student, teacher, batch, schedule):
+        s, t = (similarities(batch.gather(output.pooled)) for output in (student, teacher))
         return (t * ((t + EPSILON) / (s + EPSILON)).log()).mean()

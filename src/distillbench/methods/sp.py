@@ -11,10 +11,9 @@ from distillbench.config.keys import Key
 from distillbench.methods.features import FeatureMethod
 
 
-def similarities(maps):
-    """[N, N] of maps [N, C, H, W], rows of unit norm."""
-    flat = maps.flatten(1)
-    return F.normalize(flat @ flat.T)
+def similarities(features):
+    """[N, N] of features [N, D], rows of unit norm."""
+    return F.normalize(features @ features.T)
 
 
 class SP(FeatureMethod):
@@ -35,5 +34,6 @@ class SP(FeatureMethod):
 }
 """
 
-    def feature_loss(self, student, teacher):
-        return F.mse_loss(*(similarities(features["feats"][-1]) for features in (student, teacher)))
+    def distillation_loss(self, student, teacher, batch, schedule):
+        maps = (output.features["feats"][-1].flatten(1) for output in (student, teacher))
+        return F.mse_loss(*(similarities(batch.gather(features)) for features in maps))

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from distillbench.config.keys import Key
 from distillbench.errors import UserError
-from distillbench.methods.features import FeatureMethod, at_one_size, see_noise
+from distillbench.methods.features import FeatureMethod, at_one_size, see_noise, stages
 
 
 class VID(FeatureMethod):
@@ -72,11 +72,7 @@ class VID(FeatureMethod):
         return learnt + math.log(-math.expm1(-learnt))
 
     def pairs(self, student, teacher):
-        """The maps [(student's, teacher's)] that belong together, from the first stage on."""
-        return list(zip(*(self._maps(output) for output in (student, teacher)), strict=False))
-
-    def _maps(self, output):
-        return output.features["feats"][1:] if self.official else output.stages()
+        return stages(student, teacher, self.hyperparameters["OFFICIAL"])
 
     def distillation_loss(self, student, teacher, batch, schedule):
         total = 0

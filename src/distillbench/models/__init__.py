@@ -1,6 +1,20 @@
 """Networks: a folder a zoo, a file a family. A family's file declares its `name`, `version` and `networks`.
 
-A dataset names its zoo: a network of one name is another for images of another size.
+A dataset names its zoo: a network of one name is another for images of another size. Files here beside the folders have
+what several families are made of.
+
+The forward of a network takes images [N, 3, H, W] and returns (logits [N, C], features). features is mdistiller's
+dictionary, its entries being the published ones:
+
+"feats": maps [N, D, H, W] of the stem and of each stage, the deepest last, behind the last ReLU of each. Wide residual
+    networks and MobileNetV2 have none behind a stage: theirs are before the first layer of the next.
+"preact_feats": as many, before that ReLU, or the same maps where there is none; of wide residual networks, before the
+    ReLU that the next stage begins with. The stem is that of "feats".
+"pooled_feat": the average over the pixels of the last map, [N, D]; of MobileNetV2 for Tiny-ImageNet [N, D, 1, 1]. The
+    last map of MobileNetV2 and ShuffleNetV2 for CIFAR is that of a 1x1 convolution more.
+"stem": of MobileNetV1 alone, whose published lists begin with the first stage.
+
+Methods that count stages take `Output.stages` and `Output.pooled`, which are alike for all.
 """
 
 import torch
@@ -12,8 +26,7 @@ from distillbench.config import components
 def build_network(name, dataset):
     """The network of a name for a dataset of a name, its weights freshly drawn from torch's global generator.
 
-    Its forward takes images [N, 3, H, W] and returns (logits [N, num_classes], features), features being the
-    published dictionary: "feats" and "preact_feats" (lists of maps), "pooled_feat" [N, D].
+    dataset: has the number of classes, and the zoo in which the name is looked up.
     """
     network, num_classes = components.networks(dataset)[name], components.datasets()[dataset]["num_classes"]
     return components.module("family", network).build(num_classes=num_classes, **network["arguments"])

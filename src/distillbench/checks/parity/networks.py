@@ -24,17 +24,18 @@ def check_structure(description):
         raise Mismatch(f"state_dict: {wrong[0]}, reference {wrong[1]}")
     trainable = sum(parameter.numel() for parameter in model.parameters())
     compare("num_trainable_parameters", trainable, description["num_trainable_parameters"], (0.0, 0.0))
-    features = model.eval()(torch.zeros(description["input_shape_used"]))[1]
-    shapes = {k: [list(f.shape) for f in v] if isinstance(v, list) else list(v.shape) for k, v in features.items()}
-    if shapes != description["feats_shapes"]:
-        raise Mismatch(f"features: {shapes}, reference {description['feats_shapes']}")
+    features, stated = model.eval()(torch.zeros(description["input_shape_used"]))[1], description["feats_shapes"]
+    published = {name: feature for name, feature in features.items() if name in stated}
+    shapes = {k: [list(f.shape) for f in v] if isinstance(v, list) else list(v.shape) for k, v in published.items()}
+    if shapes != stated:
+        raise Mismatch(f"features: {shapes}, reference {stated}")
     return len(expected)
 
 
 def check_model(description, arrays):
     """Forward passes in evaluation and training mode, gradients, and the batch statistics after one forward."""
-    known_network(description["model_dict"], description["name"])
-    model = network(description["name"], description["fill"], description["model_dict"])
+    num_classes = arrays["eval.logits"].shape[1]
+    model = network(description["name"], description["fill"], description["model_dict"], num_classes)
     images = filled_images(description["fill"]["input_shape"], description["fill"]["s"])
     for mode in ("eval", "train"):
         model.train(mode == "train")
@@ -42,8 +43,10 @@ def check_model(description, arrays):
         arrays.compare(f"{mode}.logits", logits, MODEL)
         flat = {"pooled_feat": features["pooled_feat"]}
         flat |= {f"{kind}.{i}": f for kind in ("feats", "preact_feats") for i, f in enumerate(features[kind])}
-        for name, feature in flat.items():
-            stated = description[mode]["feats"][name]
+        for name, stated in description[mode]["feats"].items():
+            if name not in flat:
+                raise Mismatch(f"features: there is no {name}")
+            feature = flat[name]
             moments = [feature.mean(), feature.std(correction=0), feature.min(), feature.max()]
             compare(
                 f"{mode}.{name}",
@@ -66,7 +69,7 @@ def check_model(description, arrays):
     return len(arrays.compared)
 
 
-def known_network(model_dict, name, num_classes=100):
+def known_network(model_dict, name, num_classes):
     zoo = f"{model_dict}".removesuffix("_model_dict")
     fitting = (
         dataset for dataset, d in components.datasets().items() if (d["zoo"], d["num_classes"]) == (zoo, num_classes)
@@ -77,9 +80,9 @@ def known_network(model_dict, name, num_classes=100):
     return build_network(name, dataset)
 
 
-def network(name, rule, model_dict="cifar_model_dict"):
+def network(name, rule, model_dict="cifar_model_dict", num_classes=100):
     """The network in float64, its state filled by the rule of the reference vectors."""
-    model = known_network(model_dict, name).double()
+    model = known_network(model_dict, name, num_classes).double()
     fill(model, rule)
     return model
 

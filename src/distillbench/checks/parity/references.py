@@ -16,8 +16,8 @@ METHODS = {
     "GradientKD": {"DISTILLER.TYPE": "GradientKD"},
     "DKD": {"DISTILLER.TYPE": "DKD"},
     "DKD_GKD": {"DISTILLER.TYPE": "DKD", "GKD": {}},
-    "AT": {"DISTILLER.TYPE": "AT"},
-    "NST": {"DISTILLER.TYPE": "NST"},
+    "AT": {"DISTILLER.TYPE": "AT", "AT.OFFICIAL": "mdistiller"},
+    "NST": {"DISTILLER.TYPE": "NST", "NST.OFFICIAL": "mdistiller"},
     "PKT": {"DISTILLER.TYPE": "PKT"},
     "SP": {"DISTILLER.TYPE": "SP"},
     "RKD": {"DISTILLER.TYPE": "RKD"},
@@ -28,12 +28,8 @@ METHODS = {
     "CRD": {"DISTILLER.TYPE": "CRD"},
     "ReviewKD": {"DISTILLER.TYPE": "REVIEWKD", "REVIEWKD.OFFICIAL": "mdistiller"},
 }
-NO_SETTINGS = (
-    "hard_coded",
-    "raw_loss_if",
-    "stage_channels",
-    "num_data",
-)  # how keys of hyperparameters begin that are none
+# How keys of hyperparameters begin that tell of results, or of what is given.
+NO_SETTINGS = ("hard_coded", "raw_loss_if", "stage_channels", "num_data")
 VARIANCE = (1e-6, 0.0)  # of VID, which the vectors have in single precision
 SINGULAR = (1e-4, 1e-7)  # of KDSVD, whose vectors are those of single precision
 
@@ -100,14 +96,15 @@ def raw_losses(method, student, teacher, target):
 
     The gradient of the official gkd function is scaled; those of DKD_GKD's three are not.
     """
+    batch = Batch((), target, target)
     if not isinstance(method, LogitMethod):
-        stages = method.stage_losses(student.features, teacher.features) if isinstance(method, StageMethod) else []
-        whole = method.feature_loss(student.features, teacher.features)
+        stages = method.stage_losses(student, teacher) if isinstance(method, StageMethod) else []
+        whole = method.distillation_loss(student, teacher, batch, {})
         return {method.name.lower(): whole, **{f"stage{i}": loss for i, loss in enumerate(stages, 1)}}
     logits, temperature = (student.logits, teacher.logits), method.hyperparameters[method.temperature]
     if method.name != "DKD":
         for transform in method.transforms:
-            logits = transform(*logits, Batch((), target, target))
+            logits = transform(*logits, batch)
         return {"gkd" if method.transforms else "kd": kd_loss(*logits, temperature)}
     return {
         "dkd": method.distillation_loss(*logits, target),

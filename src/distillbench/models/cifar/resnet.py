@@ -4,11 +4,18 @@ State-dict keys, features and arithmetic are those of mdistiller/models/cifar/re
 of 8x8 maps is adaptive here: the same for 32x32 images, and other sizes work.
 """
 
-import torch.nn as nn
-import torch.nn.functional as F
+from distillbench.models.residual import ResNet
 
 name = "resnet"
 version = 1
+bibtex = """
+@inproceedings{he2016deep,
+  title = {Deep Residual Learning for Image Recognition},
+  author = {He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
+  pages = {770--778},
+  year = {2016}
+}"""
 networks = {
     "resnet8": {"depth": 8, "widths": (16, 16, 32, 64)},
     "resnet14": {"depth": 14, "widths": (16, 16, 32, 64)},
@@ -22,57 +29,5 @@ networks = {
 }
 
 
-class BasicBlock(nn.Module):
-    def __init__(self, in_channels, channels, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample = None
-        if stride != 1 or in_channels != channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
-            )
-
-    def forward(self, x):
-        """The block's output before its last ReLU."""
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return out + (x if self.downsample is None else self.downsample(x))
-
-
-class ResNet(nn.Module):
-    def __init__(self, depth, widths, num_classes):
-        super().__init__()
-        blocks = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
-        self.layer1 = _stage(widths[0], widths[1], blocks, stride=1)
-        self.layer2 = _stage(widths[1], widths[2], blocks, stride=2)
-        self.layer3 = _stage(widths[2], widths[3], blocks, stride=2)
-        self.fc = nn.Linear(widths[3], num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x):
-        stem = x = F.relu(self.bn1(self.conv1(x)))
-        feats, preact_feats = [stem], [stem]
-        for stage in (self.layer1, self.layer2, self.layer3):
-            for block in stage:
-                preact = block(x)
-                x = F.relu(preact)
-            feats.append(x)
-            preact_feats.append(preact)
-        pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)
-        return self.fc(pooled), {"feats": feats, "preact_feats": preact_feats, "pooled_feat": pooled}
-
-
-def _stage(in_channels, channels, blocks, stride):
-    first = BasicBlock(in_channels, channels, stride)
-    return nn.Sequential(first, *(BasicBlock(channels, channels, stride=1) for _ in range(blocks - 1)))
-
-
 def build(num_classes, depth, widths):
-    return ResNet(depth, widths, num_classes)
+    return ResNet("basic", widths, [(depth - 2) // 6] * 3, num_classes)

@@ -12,6 +12,13 @@ import torch.nn.functional as F
 
 name = "wrn"
 version = 1
+bibtex = """
+@inproceedings{zagoruyko2016wide,
+  title = {Wide Residual Networks},
+  author = {Zagoruyko, Sergey and Komodakis, Nikos},
+  booktitle = {British Machine Vision Conference},
+  year = {2016}
+}"""
 networks = {
     "wrn_16_1": {"depth": 16, "factor": 1},
     "wrn_16_2": {"depth": 16, "factor": 2},

@@ -1,0 +1,1 @@
+"""Networks for images of 64x64, as mdistiller has them."""
