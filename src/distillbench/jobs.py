@@ -13,19 +13,21 @@ from distillbench.loggers import open_loggers, require
 from distillbench.store.claim import claim
 from distillbench.store.layout import CHECKPOINTS
 from distillbench.store.place import require_own, require_work
+from distillbench.store.tables import Key, table_path
 
 
-def complete(store, run, device="auto", log=(), report=print):
+def complete(store, run, device="auto", log=(), table="auto", report=print):
     """Make a run whole: train it where its training is missing, predict, and compute the metrics, which come last.
 
-    store: `Store`; run: id of a run that is planned or here; device, log: as for `train`.
+    store: `Store`; run: id of a run that is planned or here; device, log, table: as for `train`.
     Raises UserError or RunFailed as the stages do; what an earlier stage made stays.
     """
     with claim(store.work(run), report=report):
         report(run)
         missing, teacher = store.missing(run), store.specification(run)["teacher"]
         if "training" in missing:
-            train(store, store.planned(run), store.run(run), store.work(run), device=device, log=log, report=report)
+            options = {"device": device, "log": log, "table": table, "report": report}
+            train(store, store.planned(run), store.run(run), store.work(run), **options)
         if "predictions" in missing:
             predict(store, run, device)
         if teacher and not store.predicted(teacher["id"], teacher["checkpoint"]):
@@ -33,7 +35,7 @@ def complete(store, run, device="auto", log=(), report=print):
         measure(store, run, report)
 
 
-def train(store, spec, out, work, *, device="auto", save_seconds=30.0, log=(), again=False, report=print):
+def train(store, spec, out, work, *, device="auto", save_seconds=30.0, log=(), again=False, table="auto", report=print):
     """Train a run from the file of its specification.
 
     spec, out, work: paths of the specification, of the directory that becomes complete, and of the state in flight,
@@ -67,6 +69,7 @@ def train(store, spec, out, work, *, device="auto", save_seconds=30.0, log=(), a
             report=report,
             logger=lambda: open_loggers(log, specification, store.results / "logs"),
             again=again,
+            table=table,
         )
 
 
@@ -83,6 +86,16 @@ def predict(store, run, device="auto", anew=False):
         images = _images(store.specification(run))
         for checkpoint in missing:
             predict_run(store.run(run), checkpoint, images, device)
+
+
+def make_table(store, run, checkpoint, device="auto", report=print):
+    """Make the table of a finished run's logits, see `evaluation.tabulate`."""
+    with claim(store.work(run), report=report):
+        from distillbench.evaluation.tabulate import tabulate
+
+        _use_own_method(store, run)
+        path = table_path(store.results, Key(run, checkpoint))
+        tabulate(store.run(run), checkpoint, _images(store.specification(run)), path, device, report)
 
 
 def _use_own_method(store, run):

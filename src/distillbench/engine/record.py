@@ -56,6 +56,8 @@ def write_run(out, specification, network, progress, teacher_digest, attempts, w
         "run": specification.id,
         "weights": {"last": weights_digest(last), "best": weights_digest(best)},
         "teacher_weights": teacher_digest,
+        "teacher_source": progress.teacher_source,
+        **({"why_live": progress.why_live} if progress.why_live else {}),
         "best_epoch": progress.best_epoch,
         "parameters": parameters,
         "multiply_adds": multiply_adds,
