@@ -16,18 +16,18 @@ from distillbench.store.place import require_own, require_work
 from distillbench.store.tables import Key, table_path
 
 
-def complete(store, run, device="auto", log=(), table="auto", report=print):
+def complete(store, run, *, device="auto", driver="auto", deterministic=False, log=(), table="auto", report=print):
     """Make a run whole: train it where its training is missing, predict, and compute the metrics, which come last.
 
-    store: `Store`; run: id of a run that is planned or here; device, log, table: as for `train`.
+    store: `Store`; run: id of a run that is planned or here; the rest: as for `train`.
     Raises UserError or RunFailed as the stages do; what an earlier stage made stays.
     """
     with claim(store.work(run), report=report):
         report(run)
         missing, teacher = store.missing(run), store.specification(run)["teacher"]
         if "training" in missing:
-            options = {"device": device, "log": log, "table": table, "report": report}
-            train(store, store.planned(run), store.run(run), store.work(run), **options)
+            how = {"device": device, "driver": driver, "deterministic": deterministic, "log": log, "table": table}
+            train(store, store.planned(run), store.run(run), store.work(run), **how, report=report)
         if "predictions" in missing:
             predict(store, run, device)
         if teacher and not store.predicted(teacher["id"], teacher["checkpoint"]):
@@ -35,12 +35,12 @@ def complete(store, run, device="auto", log=(), table="auto", report=print):
         measure(store, run, report)
 
 
-def train(store, spec, out, work, *, device="auto", save_seconds=30.0, log=(), again=False, table="auto", report=print):
+def train(store, spec, out, work, *, log=(), report=print, **options):
     """Train a run from the file of its specification.
 
     spec, out, work: paths of the specification, of the directory that becomes complete, and of the state in flight,
     which is the store's where `out` is, else by default beside it;
-    log: packages of loggers.py; the rest: as `engine.run.train` has it.
+    log: packages of loggers.py; options: of `engine.run.train`.
     """
     specification, source = read_specification(spec), read_json(spec).get("source")
     require_file(spec)
@@ -63,13 +63,10 @@ def train(store, spec, out, work, *, device="auto", save_seconds=30.0, log=(), a
             out,
             work=work,
             runs=store.runs,
-            device=device,
-            save_seconds=save_seconds,
             source=source,
             report=report,
             logger=lambda: open_loggers(log, specification, store.results / "logs"),
-            again=again,
-            table=table,
+            **options,
         )
 
 

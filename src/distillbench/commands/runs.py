@@ -8,6 +8,15 @@ from distillbench.commands.types import File, Folder, PlannedRun, RunName, argum
 log = click.option(
     "--log", multiple=True, type=click.Choice(["tensorboard", "wandb"]), help="log each epoch there, too; repeatable"
 )
+driver = click.option(
+    "--driver",
+    type=click.Choice(["auto", "eager", "graph"]),
+    default="auto",
+    help="how steps run: one by one, or replayed from a CUDA graph; auto takes the graph on a GPU (default)",
+)
+deterministic = click.option(
+    "--deterministic", is_flag=True, help="also on a GPU a resumed run is bit for bit the run uninterrupted; slower"
+)
 
 table = click.option(
     "--table",
@@ -22,11 +31,13 @@ table = click.option(
 @option("--out", Folder("directory of the finished run"), required=True)
 @option("--work", Folder("directory of the state in flight (default: the run's in results/work, or OUT.work)"))
 @device
+@driver
+@deterministic
 @click.option("--save-seconds", type=float, default=30.0, help="save the state this often (default: 30)")
 @log
 @click.option("--again", is_flag=True, help="also where the run is finished; it stays until the new one is complete")
 @table
-def train(spec, out, work, device, save_seconds, log, again, table):
+def train(spec, out, work, **options):
     """Train one run, teacher or student, from its specification.
 
     Interrupted, the same command goes on where it stopped.
@@ -34,16 +45,17 @@ def train(spec, out, work, device, save_seconds, log, again, table):
     from distillbench import jobs
     from distillbench.store import Store
 
-    options = {"device": device, "save_seconds": save_seconds, "log": log, "again": again, "table": table}
     jobs.train(Store(), spec, out, work, **options, report=_say)
 
 
 @command("complete")
 @argument("run", PlannedRun())
 @device
+@driver
+@deterministic
 @log
 @table
-def complete(run, device, log, table):
+def complete(run, **options):
     """Make a planned run whole (a rule of the workflow).
 
     It is trained, predicts, and has its metrics computed, as far as these are missing or stale.
@@ -51,7 +63,7 @@ def complete(run, device, log, table):
     from distillbench import jobs
     from distillbench.store import Store
 
-    jobs.complete(Store(), run, device, log, table, report=_say)
+    jobs.complete(Store(), run, **options, report=_say)
 
 
 @command("table")

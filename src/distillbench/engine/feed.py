@@ -12,7 +12,7 @@ from distillbench.engine.streams import generator
 from distillbench.group import Alone
 from distillbench.tasks.classification.batches import Batch
 
-DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "tf32": torch.float32}
+DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32}  # of weights
 EVALUATION_BATCH = {"cpu": 128}  # what fits a core's cache; elsewhere 1024
 
 

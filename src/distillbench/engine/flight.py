@@ -97,10 +97,10 @@ class Flight:
         """Save if the last time is `save_seconds` ago. Raises RunFailed, saving nothing, once a sum is not finite."""
         if time.monotonic() - self.saved < self.save_seconds:
             return
-        sums = learner.sums.state_dict() if progress.position else {}
-        for name, value in sums.items():
+        for name, value in learner.sums.totals().items() if progress.position else ():
             if not value.isfinite().all():
                 raise RunFailed(f"{name} is not finite in epoch {progress.epoch}")
+        sums = learner.sums.state_dict() if progress.position else []
         content = {"sha256": self.specification.digest, "inputs": self.inputs, "learner": learner.state_dict()}
         save_tensors(self.work / STATE, {**content, "progress": {**vars(progress), "sums": sums, "seconds": seconds}})
         self.saved, self.saved_epoch = time.monotonic(), len(progress.rows)
