@@ -635,3 +635,45 @@ def test_stale_metrics_are_renewed_also_where_predictions_are_missing(stored, mo
     without(store, teacher, "model.best.pt")
     rules = functions(stored, monkeypatch)
     assert rules.run_input(of(student)) == [] and not rules.workflow.dag.forcefiles
+
+
+def test_a_table_is_made_for_the_students_that_look_up_in_it(project):
+    """It comes, goes, and is of any age: nothing of what is finished is trained again."""
+    teacher = next(run for run, (row, _) in project.index().items() if row == "Teacher")
+    path = project.path / f"results/tables/{teacher}/last.logits"
+    before, always = project.trained(), ("suite=small", "table=always")
+    assert project.plan(*always) == {}
+    project.add("  KD2: {like: KD, KD.TEMPERATURE: 2, control: NONE}\n")
+    assert "table" not in project.plan(), "two epochs are no reason to make one"
+    done = project.build(*always)
+    assert done["table"] == {teacher} and names(project, done["run"]) == {("KD2", 0), ("KD2", 1)}
+    after = project.trained()
+    assert {run: after[run] for run in before} == before and project.git_status() == " M params/small.yaml\n"
+    records = [read_json(project.path / "results/runs" / run / "record.json") for run in after.keys() - before]
+    assert [record["engine"]["teacher_source"] for record in records] == ["table", "table"]
+    written = read_json(project.path / "results/tables/small.json")["tables"]
+    assert [(table["key"]["run"], table["used"]) for table in written] == [(teacher, True)]
+    for time in (1_000_000_000, 4_000_000_000):
+        os.utime(path, (time, time))
+        assert not {"table", "train", "run"} & set(project.plan(*always))
+    project.add("  KD3: {like: KD, KD.TEMPERATURE: 3, control: NONE}\n")
+    assert "table" not in project.plan(*always), "it is there, however old or new"
+    assert "table" not in project.plan("suite=small", "table=never")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    result = project.snakemake("-n", "--config", *always)
+    assert f"results/tables/{teacher}/last.logits: is not whole; it is made again\n" in result.stderr
+    planned = jobs(succeeded(result))
+    assert planned["table"] == {teacher} and names(project, planned["run"]) == {("KD3", 0), ("KD3", 1)}
+    succeeded(project.snakemake(f"results/tables/{teacher}/last.logits", "--force", "--config", *always))
+    assert path.read_bytes() == whole
+    path.unlink()
+    assert names(project, project.plan()["run"]) == {("KD3", 0), ("KD3", 1)}, "and nothing else"
+
+
+def test_a_mode_that_there_is_not_is_one_line(project):
+    result = project.snakemake("-n", "--config", "suite=small", "table=allways")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[1:] == [
+        "distillbench: table=allways: unknown mode 'allways'; did you mean always?"
+    ]
