@@ -16,7 +16,7 @@ from distillbench.engine.replay import Replayed
 from distillbench.engine.run import train
 from distillbench.engine.streams import initialisation
 from distillbench.engine.table import read_table, write_table
-from distillbench.engine.teacher import teacher_source
+from distillbench.engine.teacher import _no_room, teacher_source
 from distillbench.engine.weights import load_tensors
 from distillbench.errors import UserError
 from distillbench.evaluation.tabulate import tabulate
@@ -41,7 +41,8 @@ def network():
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, specify, images):
     """(folder results, id) of a finished teacher with its table."""
-    results, specification = tmp_path_factory.mktemp("results"), specify(**{"SOLVER.EPOCHS": 1})
+    results = tmp_path_factory.mktemp("results")
+    specification = specify(**{"SOLVER.EPOCHS": 1, "SOLVER.PRECISION": "fp64"})
     runs, run = results / "runs", specification.id
     train(specification, images, runs / run, results / "work", runs, device="cpu", report=quiet)
     tabulate(runs / run, "last", images, table_path(results, Key(run, "last")), "cpu", quiet)
@@ -229,6 +230,15 @@ def test_runs_that_no_table_serves_have_a_live_teacher(specify, results):
     results, teacher = results
     for keys in ({**KD, "SOLVER.PRECISION": "fp64"}, {"DISTILLER.TYPE": "NONE"}):
         assert source(specify(teacher=teacher, **keys), results) == ("live", "", None)
+
+
+def test_a_table_that_leaves_a_gpu_no_room_is_not_put_there(monkeypatch):
+    header, gpu = {"shape": [1000, 162, 100]}, torch.device("cuda")
+    size = 4096 + 4 * 1000 * 162 * 100
+    for free, fits in ((2 * size, True), (2 * size - 1, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10 * size))
+        assert (_no_room(header, gpu) == "") is fits
+    assert "64.8 MB, more than half of the 129.6 MB that are free on cuda" in _no_room(header, gpu)
 
 
 def test_a_run_in_flight_keeps_its_source(specify, images, results):

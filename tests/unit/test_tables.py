@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import stores
 import torch
+from standins import OWN
 
 from distillbench.commands import main
-from distillbench.config import components
+from distillbench.config import components, method_files
 from distillbench.config.suite import load_suite
 from distillbench.config.views import view_count, view_order
 from distillbench.data import digits
@@ -21,6 +22,7 @@ from distillbench.planning.tables import (
     JOB,
     Planned,
     decided,
+    epochs_of,
     plan_tables,
     read_planned,
     require_mode,
@@ -155,7 +157,10 @@ def test_a_table_serves_what_needs_nothing_but_logits(project):
     kd = runs["KD/s0"]
     rotated = {**kd.data, "views": {**kd["views"], "augmentation": {"kind": "rotation_flip", "flip": True}}}
     assert not replaces_teacher(type(kd)(rotated))
-    assert not replaces_teacher(type(kd)({**kd.data, "method": {"name": "of my own"}}))
+    assert not replaces_teacher(type(kd)({**kd.data, "method": {"name": "of my own"}})), "whose file is not in use"
+    method_files.use([OWN])
+    assert not replaces_teacher(type(kd)({**kd.data, "method": {"name": "FeaturesAndModules"}}))
+    method_files.use([])
 
 
 # The decision
@@ -193,6 +198,9 @@ def test_what_unfinished_runs_ask_of_a_teacher_is_added_up(project):
     def planned(mode="auto"):
         return plan_tables(suite(), Store(planned=suite().runs), mode)
 
+    kd = suite().runs[named("KD")]
+    assert epochs_of(kd) == 100
+    assert epochs_of(type(kd)({**kd.data, "views": {**kd["views"], "count": 2}})) == 200
     found = planned()
     assert found.keys() == {key} and found[key].epochs == 200
     assert (found[key].used, found[key].begun, found[key].problem) == (True, False, "is not there")
