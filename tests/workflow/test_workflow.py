@@ -13,9 +13,10 @@ import stores
 import yaml
 from project import ROOT, SMALL, Project, jobs, new_project, succeeded
 
-from distillbench.files import read_json
+from distillbench.files import read_json, write_atomically
 from distillbench.store import Store
 from distillbench.store.layout import RUN_FILES
+from distillbench.store.tables import HEADER_BYTES, Key, as_bytes, header_of, size_of
 
 REPORTS = [f"tables/main.{ending}" for ending in ("csv", "json", "md", "tex")]
 REPORTS += [f"figures/accuracy.{ending}" for ending in ("pdf", "png")]
@@ -430,8 +431,8 @@ def test_after_an_import_nothing_is_trained_or_predicted(project, what):
 # The functions from wildcards to files, called without Snakemake
 
 
-def functions(root, monkeypatch, forced=(), forceall=False, **config):
-    """What workflow/rules/common.smk defines, in a folder with a suite `small`."""
+def functions(root, monkeypatch, forced=(), forceall=False, main=True, **config):
+    """What workflow/rules/common.smk defines, in a folder with a suite `small`; main: in the main process."""
     monkeypatch.chdir(root)
     monkeypatch.setenv("DISTILLBENCH_AGAIN", "")
     text = (ROOT / "workflow/rules/common.smk").read_text()
@@ -441,7 +442,7 @@ def functions(root, monkeypatch, forced=(), forceall=False, **config):
     defined = {
         "config": {"suite": "small", **config},
         "workflow": SimpleNamespace(
-            is_main_process=True,
+            is_main_process=main,
             config_settings=SimpleNamespace(config_args=[f"{k}={v}" for k, v in {"suite": "small", **config}.items()]),
             dag_settings=settings,
             dag=SimpleNamespace(forcefiles=set()),
@@ -490,7 +491,7 @@ def test_a_training_needs_its_specification_its_images_and_its_teacher_whole(sto
     assert [rules.training_input(of(run)) for run in runs.values()] == [[]] * 5
     without(store, student, "record.json", "predictions.npz", "metrics.json")
     needed = [f"results/specs/{student}.json", IMAGES, *evaluations(store, teacher, "metrics.json")]
-    rules = functions(stored, monkeypatch)  # as the next call of Snakemake reads them
+    rules = functions(stored, monkeypatch, table="never")  # as the next call of Snakemake reads them
     assert rules.training_input(of(student)) == old(*needed)
     assert rules.run_input(of(student)) == [*old(*needed), *CODE]
     without(store, teacher, "model.last.pt")  # not the one that teaches
@@ -501,9 +502,43 @@ def test_a_training_needs_its_specification_its_images_and_its_teacher_whole(sto
     assert rules.run_input(of(teacher)) == CODE
     assert rules.training_input(of(teacher)) == old(f"results/specs/{teacher}.json", IMAGES)
     without(store, teacher, "metrics.json", "predictions.npz")  # now its own job makes it whole
-    rules = functions(stored, monkeypatch)
+    rules = functions(stored, monkeypatch, table="never")
     assert rules.run_input(of(student)) == [*old(*needed), *CODE]
     assert rules.run_input(of(teacher)) == [*old(f"results/specs/{teacher}.json", IMAGES), *CODE]
+
+
+def test_a_training_needs_the_table_that_is_planned(stored, monkeypatch):
+    rules, runs = functions(stored, monkeypatch), stores.runs(stored)
+    teacher, student, store = runs["Teacher/s0"], runs["KD/s1"], rules.STORE
+    table, key = f"results/tables/{teacher}/best.logits", Key(teacher, "best")
+    without(store, student, "record.json", "predictions.npz", "metrics.json")
+    rules = functions(stored, monkeypatch)
+    assert rules.training_input(of(student))[-1] == table == rules.run_input(of(student))[-1 - len(CODE)]
+    assert table in rules.workflow.dag.forcefiles
+    assert rules.run_input(of(runs["KD/s0"])) == CODE and rules.training_input(of(runs["KD/s0"])) == [], (
+        "it is finished"
+    )
+    made_from = old(IMAGES, *evaluations(store, teacher, "metrics.json"))
+    assert rules.table_input(SimpleNamespace(run=teacher, checkpoint="best")) == made_from
+    job = functions(stored, monkeypatch, main=False)
+    assert table not in job.training_input(of(student)), "nothing is written down"
+    rules.write_down_tables()
+    job = functions(stored, monkeypatch, main=False)
+    assert job.training_input(of(student))[-1] == table and not job.workflow.dag.forcefiles
+    specification = store.specification(student)
+    header = header_of(specification, key, store.record(teacher)["weights"]["best"])
+    write_atomically(
+        stored / table, as_bytes({**header, "content": ""}) + bytes(size_of(header["shape"]) - HEADER_BYTES)
+    )
+    rules = functions(stored, monkeypatch)
+    assert rules.training_input(of(student))[-1] == table and not rules.workflow.dag.forcefiles
+    assert rules.table_option(of(student)) == ""
+    again = functions(stored, monkeypatch, forced=[f"results/runs/{teacher}/model.best.pt"])
+    assert again.training_input(of(student))[-1] == table and table in again.workflow.dag.forcefiles
+    made_from = [IMAGES, *(f"results/runs/{teacher}/{name}" for name in RUN_FILES)]
+    assert again.table_input(SimpleNamespace(run=teacher, checkpoint="best")) == made_from
+    never = functions(stored, monkeypatch, table="never")
+    assert table not in never.training_input(of(student)) and never.table_option(of(student)) == "--table never"
 
 
 def test_a_forced_training_follows_its_teachers(stored, monkeypatch):
