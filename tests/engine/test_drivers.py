@@ -189,7 +189,8 @@ def test_a_teacher_of_logits_computes_in_ieee_arithmetic_whatever_its_student_do
         logits[precision] = learner.callables[1](learner.feed.batch(32))[0].logits
     assert torch.equal(logits["fp32"], logits["tf32"]) and torch.equal(logits["fp32"], logits["bf16"])
     turned = {"kind": "rotation_flip", "degrees": 20, "interpolation": "nearest", "flip": True}
-    assert replaces_teacher(specification := specify(teacher=TEACHER, **KD_KEYS))
+    specification = specify(teacher=TEACHER, **KD_KEYS)
+    assert replaces_teacher(specification)
     many = Specification({**specification.data, "views": {"count": 1, "augmentation": turned}})
     assert not replaces_teacher(many) and not replaces_teacher(specify())
 
