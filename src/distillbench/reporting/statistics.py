@@ -9,7 +9,6 @@ pairs within a seed first, and its interval comes from the spread between seeds.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit  # scipy.stats, which calls it, takes half a second to import
 
 LEVEL = 0.95
 
@@ -35,6 +34,8 @@ def t_interval(values, level=LEVEL):
     mean = values.mean() if n else np.nan
     if n < 2:
         return Interval(n, mean, np.nan, np.nan)
+    from scipy.special import stdtrit  # scipy.stats, which calls it, takes half a second to import
+
     half = stdtrit(n - 1, (1 + level) / 2) * values.std(ddof=1) / np.sqrt(n)
     return Interval(n, mean, mean - half, mean + half)
 
