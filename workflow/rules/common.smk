@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distillbench.command_lines import config_texts, handed_on
 from distillbench.config.specification import RUN_ID
-from distillbench.environment import as_text, name_user
+from distillbench.environment import as_text, gpu_jobs, name_user
 from distillbench.errors import UserError, one_line
 from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
@@ -55,6 +55,9 @@ try:
     if workflow.is_main_process:
         atexit.register(STORE.settled.save)
         require_whole_suite(sys.argv[1:])
+        if "gpu_slots" in CONFIG:
+            gpus = workflow.global_resources.get("gpu")
+            workflow.register_resource("gpu", gpu_jobs(CONFIG["gpu_slots"], gpus.value if gpus else 0))
         require_imports(PLAN.loggers(*STORE.untrained(PLAN.logged)))
 except (UserError, OSError) as error:  # OSError: a full disk, a tree that cannot be written
     print(f"distillbench: {one_line(error)}", file=sys.stderr)
