@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distillbench.command_lines import config_texts, handed_on
 from distillbench.config.specification import RUN_ID
-from distillbench.environment import as_text, gpu_jobs, name_user
+from distillbench.environment import as_text, collect_seldom, gpu_jobs, name_user
 from distillbench.errors import UserError, one_line
 from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
@@ -20,6 +20,7 @@ from snakemake.io import _IOFile
 from snakemake.persistence import FileBackupMixin
 
 name_user()  # Snakemake, DVC and what else jobs start ask for it
+collect_seldom()
 PACKAGE = Path("src/distillbench")
 REPORTING = [str(p) for p in sorted((PACKAGE / "reporting").rglob("*")) if p.is_file() and p.suffix != ".pyc"]
 
