@@ -43,6 +43,16 @@ class LiveTeacher(Student):
         return tuple(Output(o.logits, o.features if self.features else {}) for o in super().__call__(batch))
 
 
+class TableTeacher:
+    """The same from a table of the teacher's logits for all views of all training images, [N, V, C]."""
+
+    def __init__(self, table):
+        self.rows = table.flatten(0, 1)
+
+    def __call__(self, batch):
+        return tuple(Output(self.rows.index_select(0, numbers), {}) for numbers in batch.view_numbers)
+
+
 class InFloat(Mapping):
     """Features in float32, each converted when it is asked for."""
 
