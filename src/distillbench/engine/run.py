@@ -67,6 +67,8 @@ def train(
         logits = teacher_source(specification, teacher_digest, Path(runs).parent, device, begun, table, report)
         feed = Feed(training, specification["views"], specification["seed"])
         learner = Learner(specification, feed, teacher, logits.table)
+        for line in learner.method.notes():
+            report(line)
         driver = drive(learner, driver, report)
         progress = flight.resume(learner, report, logits.kind, logits.why)
         watch = Stopwatch(progress.seconds, device, specification["schedule"]["EPOCHS"] * len(learner.feed))

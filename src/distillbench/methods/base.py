@@ -129,6 +129,10 @@ class Method(nn.Module, ABC):
         """
         return {}
 
+    def notes(self):
+        """[line of text] of what a user should know before the first step, such as memory that it takes."""
+        return []
+
     def deployed(self, student):
         """The network that is evaluated and saved, as a module from images to (logits, features).
 

@@ -1,17 +1,20 @@
-"""CRD: contrastive representation distillation (Tian, Krishnan, Isola, ICLR 2020, arXiv:1910.10699, eq. 10, 18, 19).
+"""CRD: contrastive representation distillation (Tian, Krishnan, Isola, ICLR 2020, arXiv:1910.10699, section 3.1).
 
     loss = CE_WEIGHT * CE(z_s, y) + FEAT_WEIGHT * (NCE(s, memory of t) + NCE(t, memory of s))
 
-s, t are linear maps of the pooled features of student and teacher to FEAT.DIM, normalised to length 1. A memory holds an
-embedding of every training image; it moves to the new one with the momentum NCE.MOMENTUM and is normalised again, behind
-the scores of the batch. The score of an embedding x with entry m is exp(x . m / TEMPERATURE) / Z, with Z the number of
-images times the mean of the first batch. For the scores p of a positive and of K negatives, out of N images,
+s and t are the pooled features of student and teacher, mapped linearly to FEAT.DIM and scaled to unit norm. A memory
+holds such a vector of every training image. With the scores of a batch taken, its images' entries move to the new
+vectors, a share of NCE.MOMENTUM staying, and are scaled again. The score of x with an entry m is
 
-    NCE = -log(p_0 / (p_0 + K / N)) - sum over negatives k of log((K / N) / (p_k + K / N)),    averaged over the batch
+    p = exp(x . m / TEMPERATURE) / Z,    Z the number of images N times the mean of the first batch
 
-The positive of an image is the image itself, or with MODE relax one of its class. Negatives are drawn independently
-from the images of all other classes. (The published code draws them without replacement where K is less than there are.)
-They are a hash of the run's seed, the epoch, the image and k, computed in the step: nobody keeps a list of them.
+and of the scores of a positive, p_0, and of K negatives, p_k,
+
+    NCE = -log(p_0 / (p_0 + K / N)) - sum over k of log((K / N) / (p_k + K / N)),    averaged over the batch
+
+The positive is the image itself, with MODE relax any image of its class. Negatives are drawn from the images of all
+other classes, independently of each other; the published code draws none twice where there are K of them. What is drawn
+is a hash of the run's seed, the epoch, the image and k, computed in the step: no list of negatives is kept.
 """
 
 import torch
@@ -76,23 +79,30 @@ class CRD(FeatureMethod):
         embeddings = self.embed_s(student.pooled), self.embed_t(teacher.pooled)
         return self.contrast(*embeddings, batch, self.pairs(batch, schedule["epoch"]))
 
+    def notes(self):
+        memory = self.contrast.memory_v1
+        size, image = 2 * memory.nbytes / 1e9, len(memory) * memory.itemsize / 1e6
+        shape = " x ".join(map(str, memory.shape))
+        rest = f"a step takes as much again, and {image:.2g} MB an image of the batch"
+        return [f"CRD remembers 2 x {shape} numbers, {size:.2g} GB; {rest}"]
+
 
 class Embedding(nn.Module):
-    """Features [N, D] to vectors of length 1, [N, dimension]."""
+    """From features [N, D] to vectors of unit norm, [N, dimension]."""
 
     def __init__(self, features, dimension):
         super().__init__()
         self.linear = nn.Linear(features, dimension)
 
     def forward(self, features):
-        return F.normalize(self.linear(features), eps=0)
+        return F.normalize(self.linear(features))
 
 
 class Contrast(nn.Module):
     """The memories of both embeddings, and the loss against them.
 
     memory_v1, memory_v2: [images, dimension], of the student and of the teacher; params: K, temperature, Z of the
-    teacher's and of the student's scores (negative before the first batch), momentum; all as published.
+    student's and of the teacher's scores (negative before the first batch), momentum; all as published.
     """
 
     def __init__(self, num_images, dimension, hyperparameters):
@@ -139,8 +149,8 @@ def nce_loss(scores, num_images):
 class Pairs(nn.Module):
     """For the images of a batch, those that they are contrasted with, as a function of seed, epoch, image and k.
 
-    key: 32 bits, drawn at building from the seed. Images are counted in the order of their classes, so that those of all
-    other classes are the ones before and behind their own: order: [images], first, number: of each class, [classes].
+    key: 32 bits, drawn from the seed. Images are counted in the order of their classes, so that those of all other
+    classes are before and behind those of one: order [images]; first, number [classes], of the images of each.
     """
 
     def __init__(self, labels, num_classes, hyperparameters):

@@ -1,19 +1,19 @@
-"""OFD: a comprehensive overhaul of feature distillation (Heo, Kim, Yun, Park, Kwak, Choi, ICCV 2019, arXiv:1904.01866).
+"""OFD: an overhaul of feature distillation (Heo, Kim, Yun, Park, Kwak, Choi, ICCV 2019, arXiv:1904.01866, section 3).
 
-    loss = CE_WEIGHT * CE(z_s, y) + FEAT_WEIGHT * sum over stages i of d(max(t_i, m_i), r_i(s_i)) / 2^(n - 1 - i)
+    loss = CE_WEIGHT * CE(z_s, y) + FEAT_WEIGHT * sum over stages i < n of d(max(t_i, m_i), r_i(s_i)) / 2^(n - 1 - i)
 
-s_i, t_i are the maps of the student and of the teacher before the ReLU behind a stage, counted from the deepest, which
-is i = n - 1; r_i is a convolution with a batch normalisation (section 3.2). d is the partial L2 distance (eq. 4, 5): the
-sum over channels and places of (t - s)^2, and 0 where s <= t <= 0, averaged over the batch. The margin m of a channel
-is the mean of its negative values where it is normally distributed, with the bias and the weight of the teacher's batch
-normalisation as its mean and standard deviation (section 3.1, eq. 2):
+s_i and t_i are the maps of a stage before its ReLU, the deepest of both being n - 1; the larger is averaged down to the
+size of the smaller. r_i is a convolution and a batch normalisation, which learn with the student. d is the partial L2
+distance: the sum over channels and places of (t - s)^2, or 0 where s <= t <= 0, averaged over the batch. The margin m
+of a channel is the mean of its negative values, as if all were normally distributed with the bias and the weight of the
+teacher's batch normalisation as mean and standard deviation:
 
     m = mean - std * phi(mean / std) / Phi(-mean / std), or -3 std where less than a thousandth is negative
 
-The latter is that of the authors' code. The larger of two maps is averaged down to the size of the smaller.
+The latter is from the authors' code.
 
-OFFICIAL mdistiller: the teacher normalises with the statistics of the batch (its own stay), and networks whose published
-maps have no stem are without their first stage.
+OFFICIAL mdistiller: the teacher normalises with the statistics of the batch, its own stay what they are; networks whose
+published maps have no stem do without their first stage.
 """
 
 import math
@@ -57,10 +57,9 @@ class OFD(FeatureMethod):
         pairs, size = self.pairs(context.student, context.teacher), hyperparameters["CONNECTOR.KERNEL_SIZE"]
         norms = context.teacher_bn[-len(pairs) :]
         if None in norms:
-            raise UserError(
-                f"OFD: stage {norms.index(None) + 1} of the teacher's last {len(pairs)} ends in no batch normalisation,"
-                " whose weight and bias give the margin; choose another teacher or method"
-            )
+            stage = len(context.teacher_bn) - len(pairs) + norms.index(None) + 1
+            problem = "ends in no batch normalisation, whose weight and bias give the margin"
+            raise UserError(f"OFD: stage {stage} of the teacher {problem}; choose another teacher or method")
         self.connectors = Connectors([(s.shape[1], t.shape[1]) for s, t in pairs], size)
         for i, (weight, bias) in enumerate(norms):
             self.register_buffer(f"margin_{i}", margin(bias, weight).float(), persistent=False)

@@ -1,20 +1,20 @@
-"""ReviewKD: distilling knowledge via knowledge review (Chen, Liu, Zhao, Jia, CVPR 2021, arXiv:2104.09044, eq. 8).
+"""REVIEWKD: knowledge review (Chen, Liu, Zhao, Jia, CVPR 2021, arXiv:2104.09044, section 3.3).
 
     loss = CE_WEIGHT * CE(z_s, y) + min(epoch / WARMUP_EPOCHS, 1) * REVIEWKD_WEIGHT * sum over levels of HCL(u_i, t_i)
 
 The levels are the pooled features, as maps of one pixel, and the maps of each stage from the deepest on: t_i before the
-ReLU, s_i behind it (before it with STU_PREACT). Attention-based fusion (ABF, section 3.3, figure 3a) takes the student's
-level and what the fusion of the deeper one left:
+ReLU, s_i behind it (before it with STU_PREACT). Attention-based fusion (ABF) takes the student's level and what the
+fusion of the deeper one left:
 
     x = norm(conv1x1(s_i));  a, b = sigmoid(conv1x1([x, residual]));  residual = a * x + b * residual
     u_i = norm(conv3x3(residual))
 
-with the residual enlarged to the size of x, then changed to that of t_i, by nearest neighbours. The hierarchical context
-loss HCL (figure 3b) is the weighted mean of the mean squared differences of both maps as they are, weight 1, and averaged
-down to 4, 2 and 1 pixels, as far as that is less, each with half the weight of the one before.
+with the residual brought to the size of x, and then to that of t_i, by nearest neighbours. The hierarchical context
+loss, HCL, is the weighted mean of mean squared differences of both maps: as they are, weight 1, and averaged down to 4,
+2 and 1 pixels, as far as that is less, each with half the weight of the one before.
 
-The channels between the two convolutions are those of the student's pooled features, at most MAX_MID_CHANNEL.
-OFFICIAL mdistiller: at most 512 whatever MAX_MID_CHANNEL says.
+The channels between the two convolutions are those of the student's pooled features, at most MAX_MID_CHANNEL. OFFICIAL
+mdistiller: at most 512 whatever MAX_MID_CHANNEL says.
 """
 
 import torch
@@ -22,6 +22,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from distillbench.config.keys import Key
+from distillbench.errors import UserError
 from distillbench.methods.features import FeatureMethod, averaged_to
 
 
@@ -98,6 +99,8 @@ class ReviewKD(FeatureMethod):
         return list(zip(*([o.pooled[:, :, None, None], *o.stages(kind)[::-1]] for o, kind in sides), strict=False))
 
     def distillation_loss(self, student, teacher, batch, schedule):
+        if len(batch.target) == 1:
+            raise UserError("REVIEWKD: a last batch of one image has no statistics; choose another SOLVER.BATCH_SIZE")
         total, residual = 0, None
         for (s, t), fusion in zip(self.levels(student, teacher), self.abfs, strict=True):
             reviewed, residual = fusion(s, residual, t.shape[-2:])
@@ -129,7 +132,7 @@ def resized(map, size):
     """A map [N, D, H, W] at another (height, width), by nearest neighbours."""
     if map.shape[-2:] == size:
         return map
-    if map.shape[-2:] == (1, 1):  # whose gradient `interpolate` gives in a memory format that depends on chance
+    if map.shape[-2:] == (1, 1):  # `interpolate` leaves the memory format of its gradient open, and the order of sums
         return map.expand(-1, -1, *size)
     return F.interpolate(map, size, mode="nearest")
 

@@ -1,14 +1,14 @@
-"""VID: variational information distillation (Ahn, Hu, Damianou, Lawrence, Dai, CVPR 2019, arXiv:1904.05835, eq. 5, 6).
+"""VID: variational information distillation (Ahn, Hu, Damianou, Lawrence, Dai, CVPR 2019, arXiv:1904.05835, eq. 5).
 
     loss = CE_WEIGHT * CE(z_s, y) + FEAT_WEIGHT * sum over stages of mean(((t - mu(s))^2 / v + log v) / 2)
 
-s, t are the maps of the student and of the teacher behind a stage, the larger averaged down to the size of the smaller;
-mu is three 1x1 convolutions with ReLUs between them. v = log(1 + exp(a)) + EPS is a variance for each of the teacher's
-channels, and learns with the student from INIT_PRED_VAR on. The mean, over channels and places where the paper has a
-sum, is that of RepDistiller, whose numbers the tables of CRD print.
+s and t are the maps of a stage, the larger averaged down to the size of the smaller; mu is three 1x1 convolutions with
+ReLUs between them. v = log(1 + exp(a)) + EPS is a variance for each of the teacher's channels; it learns with the
+student, from INIT_PRED_VAR on. The stages are those behind the stem, paired from the deepest on. The mean in place of
+the paper's sum is RepDistiller's, for which the weight is published.
 
-OFFICIAL mdistiller: the variances never learn, the maps are those behind the first of the published lists, and batch
-statistics of both networks begin a tenth of the way to those of an image of noise.
+OFFICIAL mdistiller: the variances never learn, in single precision; both networks have seen noise, as in FITNET; stages
+are paired as in AT.
 """
 
 import math
