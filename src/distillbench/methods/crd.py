@@ -13,8 +13,8 @@ and of the scores of a positive, p_0, and of K negatives, p_k,
     NCE = -log(p_0 / (p_0 + K / N)) - sum over k of log((K / N) / (p_k + K / N)),    averaged over the batch
 
 The positive is the image itself, with MODE relax any image of its class. Negatives are drawn from the images of all
-other classes, independently of each other; the published code draws none twice where there are K of them. What is drawn
-is a hash of the run's seed, the epoch, the image and k, computed in the step: no list of negatives is kept.
+other classes, independently of each other, as the published code does on ImageNet; on CIFAR-100 it draws none twice.
+What is drawn is a hash of the seed, the epoch, the image and k, computed in the step: no list of negatives is kept.
 """
 
 import torch
