@@ -176,7 +176,8 @@ def test_the_loss_does_not_depend_on_the_signs_that_a_library_gives_to_singular_
 
     def other_signs(matrices, full_matrices):
         u, values, rows = svd(matrices, full_matrices=full_matrices)
-        signs = torch.tensor([1.0, -1.0]).double().repeat(rows.shape[1])[: rows.shape[1], None] * (-1) ** (len(seen) // 2)
+        signs = torch.tensor([1.0, -1.0]).double().repeat(rows.shape[1])[: rows.shape[1], None]
+        signs = signs if len(seen) < 2 else -signs  # of the second stage
         seen.append(signs)
         return u * signs.T, values, rows * signs
 
