@@ -15,6 +15,7 @@ from distillbench.methods.fitnet import FitNet, Regressor
 from distillbench.methods.kdsvd import KDSVD, aligned, singular
 from distillbench.methods.pkt import PKT
 from distillbench.methods.rkd import RKD, relative_distances
+from distillbench.methods.sp import SP
 from distillbench.models import build_network
 
 PAIR = "dataset: digits\nseeds: [0]\npairs: [{teacher: resnet8, student: resnet8}]\nmethods:\n"
@@ -40,6 +41,16 @@ def built(method, student, teacher, **hyperparameters):
 def loss_of(method, student, teacher):
     target = torch.zeros(1, dtype=torch.int64)
     return method.distillation_loss(student, teacher, Batch((), target, target), {})
+
+
+def test_weights_are_those_of_the_node():
+    networks = [output((4, 3, 8, 8), (4, 4, 4, 4))] * 2
+    target, weights = torch.arange(4), {"LOSS.CE_WEIGHT": 3.0, "LOSS.FEAT_WEIGHT": 5.0}
+    networks[1] = networks[0]._replace(features={"feats": [maps.flip(0) for maps in networks[0].features["feats"]]})
+    method = built(SP, *networks, **weights)
+    losses = method.losses(*networks, Batch((), target, target), {})
+    torch.testing.assert_close(losses["ce"], 3 * F.cross_entropy(networks[0].logits, target))
+    torch.testing.assert_close(losses["kd"], 5 * loss_of(method, *networks))
 
 
 @pytest.mark.parametrize("first, second", [((8, 8), (4, 4)), ((7, 7), (5, 5)), ((4, 6), (8, 3)), ((4, 4), (4, 4))])
@@ -86,6 +97,14 @@ def test_a_hint_layer_that_a_network_has_not_is_refused():
         UserError, match=r"^FITNET.HINT_LAYER 2: the networks have 2 maps in common, must be at most 1$"
     ):
         built(FitNet, *networks)
+
+
+def test_a_hint_layer_counts_from_the_stem():
+    teacher, student = output(*(((2, 3, 8, 8), (2, 4, 4, 4), (2, 5, 2, 2)))), output((2, 6, 4, 4), (2, 7, 2, 2))
+    student.features["stem"] = drawn(2, 8, 8, 8)  # as MobileNetV1
+    sizes = [built(FitNet, student, teacher, HINT_LAYER=i).conv_reg.conv.weight.shape[:2] for i in range(3)]
+    assert sizes == [(3, 8), (4, 6), (5, 7)]
+    assert built(FitNet, student, teacher, HINT_LAYER=1, OFFICIAL="mdistiller").conv_reg.conv.in_channels == 7
 
 
 @pytest.mark.parametrize("official, moved", [("paper", False), ("mdistiller", True)])
@@ -157,7 +176,8 @@ def test_the_loss_does_not_depend_on_the_signs_that_a_library_gives_to_singular_
 
     def other_signs(matrices, full_matrices):
         u, values, rows = svd(matrices, full_matrices=full_matrices)
-        signs = torch.tensor([1.0, -1.0]).double().repeat(rows.shape[1])[: rows.shape[1], None] * (-1) ** len(seen)
+        signs = torch.tensor([1.0, -1.0]).double().repeat(rows.shape[1])[: rows.shape[1], None]
+        signs = signs if len(seen) < 2 else -signs  # of the second stage
         seen.append(signs)
         return u * signs.T, values, rows * signs
 
@@ -178,6 +198,17 @@ def test_other_channels_are_refused_with_what_takes_any_pair():
     assert loss_of(method, student, teacher).isfinite()
 
 
+def test_the_papers_vectors_have_an_entry_for_each_channel():
+    maps = drawn(2, 6, 4, 4)
+    matrices = built(KDSVD, *[output((2, 3, 8, 8), maps.shape)] * 2)._matrices(
+        *[Output(None, {"feats": [0, maps]})] * 2
+    )
+    _, vectors = singular(matrices[0][0], 1)
+    pixels = maps.flatten(2)[1]  # [C, H * W]
+    first = torch.linalg.eigh(pixels @ pixels.T).eigenvectors[:, -1]
+    torch.testing.assert_close(vectors[1, :, 0].abs(), first.abs())
+
+
 def test_more_singular_vectors_than_a_stage_has_are_refused():
     networks = [output((2, 3, 8, 8), (2, 4, 8, 8), (2, 8, 2, 2))] * 2
     assert loss_of(built(KDSVD, *networks, K=4), *networks) == 0
@@ -196,6 +227,33 @@ def test_relations_are_finite_also_of_one_image_and_of_features_that_are_0(metho
     loss = loss_of(built(method, *networks), *networks)
     (gradient,) = torch.autograd.grad(loss, points)
     assert loss.isfinite() and gradient.isfinite().all()
+
+
+class OtherHalf:
+    """A process that has a half of every batch, and finds the other."""
+
+    def __init__(self, *others):
+        self.others = list(others)
+
+    def gather(self, tensor):
+        return torch.cat([tensor, self.others.pop(0)])
+
+
+@pytest.mark.parametrize("method", [PKT, RKD, SP])
+def test_relations_are_those_of_the_whole_batch(method):
+    whole = [output((6, 3, 8, 8), (6, 4, 4, 4))._replace(logits=None), output((6, 3, 8, 8), (6, 5, 4, 4))]
+    whole[0].features["feats"][1] = whole[0].features["feats"][1].flip(0)
+    whole[0].features["pooled_feat"] = whole[0].features["pooled_feat"].flip(0)
+    halves = [
+        Output(
+            None, {"feats": [0, network.features["feats"][1][:3]], "pooled_feat": network.features["pooled_feat"][:3]}
+        )
+        for network in whole
+    ]
+    feature = (lambda n: n.features["feats"][1].flatten(1)) if method is SP else (lambda n: n.pooled)
+    target, group = torch.arange(3), OtherHalf(*(feature(network)[3:] for network in whole))
+    ours = built(method, *whole).distillation_loss(*halves, Batch((), target, target, group), {})
+    assert ours > 0 and torch.equal(ours, loss_of(built(method, *whole), *whole))
 
 
 def test_distances_are_in_units_of_their_mean_over_pairs():

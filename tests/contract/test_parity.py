@@ -351,6 +351,8 @@ EVERY_KIND = [
     "losses/KD/random10",
     "losses/GradientKD/mixed",
     "losses/DKD_GKD/two_classes",
+    "losses/NST/teacher_larger",
+    "losses/FitNet/f32",
     "losses_integration/resnet8__resnet20/KD",
     "models/cifar__resnet8.parity",
     "optim/mlp_ce_kd",
@@ -362,7 +364,8 @@ EVERY_KIND = [
 @pytest.mark.parametrize("name", EVERY_KIND)
 def test_the_number_is_that_of_the_arrays_whose_change_would_be_seen(tmp_path, capsys, name):
     arrays, seen = arrays_of(name), 0
-    given = ("in.", "aux.", "has_", "lr") + (() if "mlp" in name else ("grad.", "grad_") if "optim" in name else ())
+    given = ("in.", "module.", "aux.", "has_", "lr")
+    given += () if "mlp" in name else ("grad.", "grad_") if "optim" in name else ()
     path = sample(tmp_path, name)
     assert main(["parity", str(tmp_path)]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("agrees")]
@@ -375,6 +378,20 @@ def test_the_number_is_that_of_the_arrays_whose_change_would_be_seen(tmp_path, c
             main(["parity", str(tmp_path)])
             seen += f"DIFFERS  {name}.json: {array}" in capsys.readouterr().out
     assert line.endswith(f" ({seen} arrays)") and seen
+
+
+def test_a_parameter_that_has_a_gradient_here_only_is_a_difference(tmp_path, capsys):
+    path = sample(tmp_path, "losses_integration/resnet8__resnet20/AT")
+    with_arrays(lambda a: a["grad_l2.kd"][:1].fill(np.nan))(path)
+    assert main(["parity", str(tmp_path)]) == 1
+    assert "AT.json: grad_l2.kd: another parameter has no gradient than in the reference" in capsys.readouterr().out
+
+
+def test_modules_of_another_form_are_a_difference(tmp_path, capsys):
+    path = sample(tmp_path, "losses/FitNet/f32", arrays=None)
+    with_arrays(lambda a: a.update({"module.conv_reg.conv.more": np.zeros(1)}))(path)
+    assert main(["parity", str(tmp_path)]) == 1
+    assert "DIFFERS  losses/FitNet/f32.json: modules: " in capsys.readouterr().out
 
 
 HYPERPARAMETERS = {"lr": 0.05, "momentum": 0.9, "delta": 0.075, "weight_decay": 0.0005}

@@ -848,7 +848,7 @@ def test_defaults_are_the_published_ones():
         "FITNET.INPUT_SIZE": [32, 32],
         "FITNET.LOSS.FEAT_WEIGHT": 100,
     }
-    ours = {"KDSVD.OFFICIAL": "paper", "FITNET.OFFICIAL": "paper"}  # keys that no repository has
+    ours = {f"{name}.OFFICIAL": "paper" for name in ("AT", "NST", "KDSVD", "FITNET")}  # keys that no repository has
     gkd = {"KD.TEMPERATURE": 1, "KD.LOSS.CE_WEIGHT": 1, "KD.LOSS.KD_WEIGHT": 1, "KD.WARMUP": 20}
     keys = all_keys()
     assert {name: keys[name].default_in("mdistiller") for name in mdistiller} == mdistiller
