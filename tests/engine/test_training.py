@@ -247,9 +247,9 @@ def teacher(store, images, specify):
     return specification.id
 
 
-def finish(store, specification, images):
+def finish(store, specification, images, report=lambda line: None):
     run = specification.id
-    train(specification, images, store.run(run), store.work(run), store.runs, device="cpu", report=lambda line: None)
+    train(specification, images, store.run(run), store.work(run), store.runs, device="cpu", report=report)
     for checkpoint in CHECKPOINTS:
         predict(store.run(run), checkpoint, images, device="cpu")
     return store.run(run)
@@ -313,6 +313,13 @@ def test_a_method_with_a_module_and_two_views_is_trained_as_by_a_plain_loop(stor
     with initialisation(5, "method"):
         own = nn.Conv2d(64, 64, 1).double()
     agree(run, *plain_loop(few, 5, hints(own), network_of(store.run(teacher), "last", "resnet14"), own, views=2))
+
+
+def test_what_a_method_notes_is_said_before_the_first_epoch(store, few, specify, teacher):
+    keys = {"DATASET.TYPE": "few", "DISTILLER.TYPE": "CRD", "CRD.NCE.K": 16, "SOLVER.EPOCHS": 1}
+    taught, lines = {"kind": "run", "id": teacher, "checkpoint": "last"}, []
+    finish(store, specify(seed=5, teacher=taught, **keys), few, lines.append)
+    assert [line.split()[0] for line in lines if line.startswith(("CRD", "epoch"))] == ["CRD", "epoch"]
 
 
 def test_what_a_method_deploys_is_evaluated_saved_and_predicted_with(store, few, specify, teacher, tmp_path):
