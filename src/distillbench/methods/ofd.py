@@ -107,8 +107,7 @@ def margin(mean, deviation):
     z = mean / deviation
     negative = torch.special.ndtr(-z)
     found = mean - deviation * torch.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) / negative
-    found = torch.where(negative > 0.001, found, -3 * deviation)
-    return torch.where(deviation > 0, found, mean.clamp(max=0))
+    return torch.where(negative > 0.001, found, -3 * deviation)
 
 
 def partial_distance(student, teacher):
