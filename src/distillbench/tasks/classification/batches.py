@@ -11,15 +11,20 @@ class Output(NamedTuple):
     """What a network makes of one view: logits [N, C] and the published feature dictionary.
 
     features: {"feats": [maps [N, D, H, W]], "preact_feats": [the same before the ReLU], "pooled_feat": [N, D]};
-    distillbench.models says what deviates in some networks. `stages` and `pooled` do not.
+    distillbench.models says what deviates in some networks. `maps`, `stages` and `pooled` are alike for all.
     """
 
     logits: Tensor
     features: dict
 
+    def maps(self, kind="feats"):
+        """The maps of a kind, "feats" or "preact_feats", of the stem and of every stage, the deepest last."""
+        first = [self.features["stem"]] if "stem" in self.features else []
+        return [*first, *self.features[kind]]
+
     def stages(self, kind="feats"):
-        """The maps of a kind, "feats" or "preact_feats", of every stage behind the stem, the deepest last."""
-        return self.features[kind] if "stem" in self.features else self.features[kind][1:]
+        """The same without the stem."""
+        return self.maps(kind)[1:]
 
     @property
     def pooled(self):
