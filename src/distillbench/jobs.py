@@ -13,9 +13,10 @@ from distillbench.loggers import open_loggers, require
 from distillbench.store.claim import claim
 from distillbench.store.layout import CHECKPOINTS
 from distillbench.store.place import require_own, require_work
+from distillbench.store.tables import Key, table_path
 
 
-def complete(store, run, *, device="auto", driver="auto", deterministic=False, log=(), report=print):
+def complete(store, run, *, device="auto", driver="auto", deterministic=False, log=(), table="auto", report=print):
     """Make a run whole: train it where its training is missing, predict, and compute the metrics, which come last.
 
     store: `Store`; run: id of a run that is planned or here; the rest: as for `train`.
@@ -25,7 +26,7 @@ def complete(store, run, *, device="auto", driver="auto", deterministic=False, l
         report(run)
         missing, teacher = store.missing(run), store.specification(run)["teacher"]
         if "training" in missing:
-            how = {"device": device, "driver": driver, "deterministic": deterministic, "log": log}
+            how = {"device": device, "driver": driver, "deterministic": deterministic, "log": log, "table": table}
             train(store, store.planned(run), store.run(run), store.work(run), **how, report=report)
         if "predictions" in missing:
             predict(store, run, device)
@@ -82,6 +83,16 @@ def predict(store, run, device="auto", anew=False):
         images = _images(store.specification(run))
         for checkpoint in missing:
             predict_run(store.run(run), checkpoint, images, device)
+
+
+def make_table(store, run, checkpoint, device="auto", report=print):
+    """Make the table of a finished run's logits, see `evaluation.tabulate`."""
+    with claim(store.work(run), report=report):
+        from distillbench.evaluation.tabulate import tabulate
+
+        _use_own_method(store, run)
+        path = table_path(store.results, Key(run, checkpoint))
+        tabulate(store.run(run), checkpoint, _images(store.specification(run)), path, device, report)
 
 
 def _use_own_method(store, run):

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from project import parsed
+from standins import TEACHER
 
 from distillbench.commands import main
 from distillbench.config import components

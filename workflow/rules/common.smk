@@ -9,17 +9,20 @@ from pathlib import Path
 
 from distillbench.command_lines import config_texts, handed_on
 from distillbench.config.specification import RUN_ID
-from distillbench.environment import as_text, name_user
+from distillbench.environment import as_text, collect_seldom, gpu_jobs, name_user
 from distillbench.errors import UserError, one_line
 from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
+from distillbench.planning.tables import plan_tables, read_planned, replaced, require_mode, write_planned
 from distillbench.reporting.figure_names import figure_names
-from distillbench.store import Store
-from distillbench.store.layout import RUN_FILES, finished, parts, weights_file
+from distillbench.store import LookingStore, Store
+from distillbench.store.layout import CHECKPOINTS, RUN_FILES, finished, parts, weights_file
+from distillbench.store.tables import Key, key_of, replaces_teacher, table_path
 from snakemake.io import _IOFile
 from snakemake.persistence import FileBackupMixin
 
 name_user()  # Snakemake, DVC and what else jobs start ask for it
+collect_seldom()
 PACKAGE = Path("src/distillbench")
 REPORTING = [str(p) for p in sorted((PACKAGE / "reporting").rglob("*")) if p.is_file() and p.suffix != ".pyc"]
 
@@ -45,6 +48,7 @@ def require_whole_suite(arguments):
 try:
     CONFIG = config_texts(config, workflow.config_settings.config_args)
     SUITE, ONLY = CONFIG.get("suite", "demo"), CONFIG.get("only")
+    TABLE = require_mode(CONFIG.get("table", "auto"))
     ONLY = ONLY if ONLY is None else as_text(ONLY)
     workflow.config_settings.config_args = handed_on(workflow.config_settings.config_args)
     # Jobs parse this file again, perhaps after an edit of params/: only the main process writes.
@@ -53,9 +57,17 @@ try:
     ANY_RUN = next(iter(PLAN.runs.values()))
     PARTS, STORE = parts(ANY_RUN), Store(planned=PLAN.runs)
     if workflow.is_main_process:
+        TABLES = plan_tables(PLAN, LookingStore(planned=PLAN.runs), TABLE)
+        for line in replaced(TABLES, STORE):
+            print(f"distillbench: {line}", file=sys.stderr)
         atexit.register(STORE.settled.save)
         require_whole_suite(sys.argv[1:])
+        if "gpu_slots" in CONFIG:
+            gpus = workflow.global_resources.get("gpu")
+            workflow.register_resource("gpu", gpu_jobs(CONFIG["gpu_slots"], gpus.value if gpus else 0))
         require_imports(PLAN.loggers(*STORE.untrained(PLAN.logged)))
+    else:
+        TABLES = read_planned(SUITE, STORE.results)
 except (UserError, OSError) as error:  # OSError: a full disk, a tree that cannot be written
     print(f"distillbench: {one_line(error)}", file=sys.stderr)
     sys.exit(2)
@@ -86,6 +98,7 @@ FileBackupMixin.backup_output, FileBackupMixin.restore_output = back_up_nothing,
 
 wildcard_constraints:
     run=RUN_ID,
+    checkpoint="|".join(CHECKPOINTS),
     # Tables are made of PLAN's runs: those of no other suite, and of none if PLAN is a part (nothing fits "(?!)").
     suite="(?!)" if ONLY else re.escape(SUITE),
 
@@ -206,12 +219,35 @@ def training_files(run):
     """What a training is made from: specification, images, and the teacher."""
     specification = specified(run)
     files = [STORE.planned(run), f"results/data/{specification['dataset']['name']}.npz"]
-    return files + (teacher_files(specification, True) if specification.teacher_id else [])
+    return files + (teacher_files(key_of(specification), True) if specification.teacher_id else [])
 
 
-def teacher_files(specification, weights):
+def logits_of_teacher(run):
+    """The table that a training looks up in, if one is planned; one that is there and another than is meant is made again.
+
+    Never ancient(): Snakemake forgets the training then, when it makes the table again.
+    """
+    table = TABLES.get(key_of(specified(run))) if replaces_teacher(specified(run)) else None
+    if not (table and table.used):
+        return []
+    path = str(table_path(STORE.results, table.key))
+    if workflow.is_main_process and (table.problem or again(table.key.run)):
+        workflow.dag.forcefiles.add(path)
+    return [path]
+
+
+def table_input(wildcards):
+    """The teacher's weights and the images."""
+    run, checkpoint = wildcards.run, wildcards.checkpoint
+    images = f"results/data/{specified(run)['dataset']['name']}.npz"
+    if again(run):
+        return [images, *(f"{STORE.runs}/{run}/{name}" for name in RUN_FILES)]
+    return made_before([images, *teacher_files(Key(run, checkpoint), True)])
+
+
+def teacher_files(teacher, weights):
     """A teacher that is whole. weights: whether its weights are needed: if they did not come with it, it trains again."""
-    run, checkpoint = specification.teacher_id, specification["teacher"]["checkpoint"]
+    run, checkpoint = teacher
     files = evaluations(run, PARTS.metrics)
     needed = [STORE.run(run) / name for name in ("spec.json", "record.json", weights_file(checkpoint))]
     weights = weights or not PARTS.predictions.here(STORE.run(run))  # to predict with
@@ -224,8 +260,8 @@ def training_input(wildcards):
     """Nothing for a finished run: then a missing or newer teacher cannot make it train again."""
     run = wildcards.run
     if again(run):
-        return [str(file) for file in training_files(run)]
-    return [] if finished(STORE.run(run)) else made_before(training_files(run))
+        return [str(file) for file in training_files(run)] + logits_of_teacher(run)
+    return [] if finished(STORE.run(run)) else made_before(training_files(run)) + logits_of_teacher(run)
 
 
 def run_input(wildcards):
@@ -239,7 +275,7 @@ def run_input(wildcards):
     follows = bool(teacher) and (again(teacher) or renewed(teacher))
     images = f"results/data/{specification['dataset']['name']}.npz"
     if again(run):
-        taught = teacher_files(specification, True) if teacher else []
+        taught = teacher_files(key_of(specification), True) if teacher else []
         return [images, *(str(file) for file in (*(directory / name for name in RUN_FILES), *taught)), *CODE]
     if PARTS.metrics.here(directory) and (parts or follows):
         workflow.dag.forcefiles.update(evaluations(run, PARTS.metrics))
@@ -248,8 +284,9 @@ def run_input(wildcards):
         files = training_files(run)
     elif parts or follows:
         files = [images] if "predictions" in parts or not predicted else []
-        files += teacher_files(specification, False) if teacher else []
+        files += teacher_files(key_of(specification), False) if teacher else []
     files = [str(file) for file in files] if follows else made_before(files)
+    files += logits_of_teacher(run) if "training" in parts else []
     return [*files, *CODE] if files or predicted else []
 
 
@@ -272,6 +309,15 @@ def run_device(wildcards, resources):
 
 def log_option(wildcards):
     return " ".join(f"--log {name}" for name in PLAN.loggers(wildcards.run))
+
+
+def table_option(wildcards):
+    return "--table never" if TABLE == "never" else ""
+
+
+def write_down_tables():
+    """At the start of a workflow that holds Snakemake's lock, never of a dry run: its jobs on other machines read it."""
+    write_planned(TABLES, SUITE, STORE.results)
 
 
 def write_partial_reports():

@@ -18,6 +18,13 @@ deterministic = click.option(
     "--deterministic", is_flag=True, help="also on a GPU a resumed run is bit for bit the run uninterrupted; slower"
 )
 
+table = click.option(
+    "--table",
+    type=click.Choice(["auto", "never"]),
+    default="auto",
+    help="look the teacher's logits up where there is a table of them, or never (default: auto)",
+)
+
 
 @command("train")
 @option("--spec", File("specification file; `plan` writes them to results/specs/"), required=True)
@@ -29,6 +36,7 @@ deterministic = click.option(
 @click.option("--save-seconds", type=float, default=30.0, help="save the state this often (default: 30)")
 @log
 @click.option("--again", is_flag=True, help="also where the run is finished; it stays until the new one is complete")
+@table
 def train(spec, out, work, **options):
     """Train one run, teacher or student, from its specification.
 
@@ -46,6 +54,7 @@ def train(spec, out, work, **options):
 @driver
 @deterministic
 @log
+@table
 def complete(run, **options):
     """Make a planned run whole (a rule of the workflow).
 
@@ -55,6 +64,24 @@ def complete(run, **options):
     from distillbench.store import Store
 
     jobs.complete(Store(), run, **options, report=_say)
+
+
+@command("table")
+@run
+@click.option(
+    "--checkpoint", type=click.Choice(["last", "best"]), default="last", help="of its weights (default: last)"
+)
+@device
+def make_table(run, checkpoint, device):
+    """Make the table of a finished run's logits for all views of all training images (a rule of the workflow).
+
+    Students that need no more of their teacher than its logits look them up there. Interrupted, the same command goes
+    on where it stopped; a table that is there is verified, and made again if it is damaged or of other weights.
+    """
+    from distillbench import jobs
+    from distillbench.store import Store
+
+    jobs.make_table(Store(), run, checkpoint, device, report=_say)
 
 
 def _say(line):
@@ -147,4 +174,4 @@ def diff(run, other):
             print(f"{key}: {left} -> {right}")
 
 
-COMMANDS = (train, complete, evaluate, ls, show, diff)
+COMMANDS = (train, complete, make_table, evaluate, ls, show, diff)

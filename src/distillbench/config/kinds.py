@@ -123,8 +123,9 @@ def _is_like(value, example):
 
 
 def _identified(value, values):
-    if value is None and not any(values[field] for field in DIGESTS):
-        return f"is missing, and so are {', '.join(DIGESTS[1:])}; write what tells these images from others"
+    if value is None and not values["md5"] and not all(values[field] for field in COUNTS):
+        missing = ", ".join(field for field in DIGESTS[1:] if not values[field])
+        return f"is missing, and so are {missing}; write what tells these images from others"
     if value is None or _is_text("[0-9a-f]{64}")(value):
         return None
     return "must be a digest of 64 hex digits"
@@ -138,7 +139,8 @@ IDENTIFIED = {
     "bibtex": _must(lambda value: isinstance(value, str), 'a text, """@article{key, ...}"""', ""),
 }
 KEYS = {"keys": Field(_keys, {})}
-DIGESTS = ("sha256", "md5", "num_train", "num_test")
+COUNTS = ("num_train", "num_test")
+DIGESTS = ("sha256", "md5", *COUNTS)
 
 
 def _method(values):
@@ -202,7 +204,8 @@ TRANSFORM = Kind(
     },
 )
 # DIGESTS: what tells these images from others, any or all: SHA-256 of the prepared images, the published MD5 of the
-# archive, numbers of images; zoo: the folder of models/ that has its networks.
+# archive; COUNTS, the numbers of images, which are part of a run's identity where neither is known; zoo: the folder of
+# models/ that has its networks.
 DATASET = Kind(
     "dataset",
     "data",

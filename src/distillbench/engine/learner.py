@@ -5,13 +5,14 @@ import torch
 from distillbench import tasks
 from distillbench.config import components
 from distillbench.engine.feed import DTYPES
-from distillbench.engine.networks import LiveTeacher, Student
+from distillbench.engine.networks import LiveTeacher, Student, TableTeacher
 from distillbench.engine.streams import initialisation
 from distillbench.engine.sums import Sums, averages, batch_sums, check_returned
 from distillbench.errors import UserError
 from distillbench.methods import build_method
 from distillbench.methods.base import Context, Output, of_views
 from distillbench.models import build_network
+from distillbench.store.tables import replaces_teacher
 from distillbench.trainers import build_trainer
 
 
@@ -21,8 +22,10 @@ class Learner:
     deployed: the network that the run leaves; sums: what the steps of an epoch add up to.
     """
 
-    def __init__(self, specification, feed, teacher=None):
-        """feed: `feed.Feed` of the training images; teacher: the frozen network where the specification names one."""
+    def __init__(self, specification, feed, teacher=None, table=None):
+        """feed: `feed.Feed` of the training images; teacher: the frozen network where the specification names one;
+        table: its logits [N, V, C], fp32, on the feed's device, which are looked up in place of asking it.
+        """
         dataset = components.datasets()[specification["dataset"]["name"]]
         seed, self.feed, self.teacher = specification["seed"], feed, teacher
         with initialisation(seed, "student"):
@@ -35,7 +38,13 @@ class Learner:
             module.to(device=feed.device, dtype=dtype, memory_format=torch.channels_last)
         self.deployed, self.name = self.method.deployed(self.student), specification["method"]["name"]
         precision, features = specification["precision"], self.method.teacher == "network"
-        self.callables = Student(self.student, precision), teacher and LiveTeacher(teacher, precision, features)
+        if table is not None:
+            feed.number_views()
+        exact = (
+            "fp32" if replaces_teacher(specification) else precision
+        )  # as a table has it, which may stand in its place
+        live = teacher and LiveTeacher(teacher, exact, features)
+        self.callables = Student(self.student, precision), live if table is None else TableTeacher(table, live)
         self.task = tasks.part(specification["task"], "training")
         parameters = [p for module in (self.student, self.method) for p in module.parameters() if p.requires_grad]
         self.trainer = build_trainer(specification, parameters, feed.group)

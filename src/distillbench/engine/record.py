@@ -45,7 +45,7 @@ def write_run(out, specification, network, progress, teacher_digest, attempts, w
     network: what is deployed; progress: `flight.Progress` after the last epoch; teacher_digest: of the teacher's
     weights really used, or None; attempts: number of processes that it took; source: where the specification was
     written down (file, row, dialect), or None; how: what does not belong to the specification and was decided where the
-    run was trained (driver, why, effective precision, ...), of the last attempt.
+    run was trained (driver, why, effective precision, where the teacher's logits came from, ...), of the last attempt.
     """
     out = Path(out)
     last = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}

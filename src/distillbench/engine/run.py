@@ -11,6 +11,7 @@ from distillbench.engine.flight import Flight, finish
 from distillbench.engine.learner import Learner
 from distillbench.engine.loop import train_epochs
 from distillbench.engine.record import Stopwatch, write_run
+from distillbench.engine.teacher import teacher_source
 from distillbench.engine.weights import load_teacher
 from distillbench.errors import UserError
 from distillbench.store.claim import claim
@@ -33,6 +34,7 @@ def train(
     report=print,
     logger=nullcontext,
     again=False,
+    table="auto",
 ):
     """Train a run, or go on where an earlier process stopped: the result is the same.
 
@@ -42,7 +44,7 @@ def train(
     save_seconds: at most so much work is lost if the process is killed; source: for the record;
     report: called with a line of text an epoch; logger: gives a context manager of a function that is called with
     each line of history.csv, {name: number}, or of None; again: also where the run is finished, which stays as it is
-    until the new realisation is complete.
+    until the new realisation is complete; table: "never" for a live teacher where a table of its logits could be used.
     Raises UserError if the teacher is missing or another than meant, or if this code does not do what the
     specification says; RunFailed if a loss is not finite.
     """
@@ -59,16 +61,20 @@ def train(
         require_precision(specification["precision"], device)
         training, evaluated = (Split.put(*arrays, specification, device) for arrays in (images.training, images.test))
         teacher, teacher_digest = load_teacher(specification, runs)
-        learner = Learner(specification, Feed(training, specification["views"], specification["seed"]), teacher)
         inputs = {"dataset": images.digest, "teacher": teacher_digest}
-        driver = drive(learner, driver, report)
         flight = Flight(work, specification, inputs, save_seconds)
-        progress = flight.resume(learner, report)
+        begun = flight.teacher_source(report)
+        logits = teacher_source(specification, teacher_digest, Path(runs).parent, device, begun, table, report)
+        feed = Feed(training, specification["views"], specification["seed"])
+        learner = Learner(specification, feed, teacher, logits.table)
+        driver = drive(learner, driver, report)
+        progress = flight.resume(learner, report, logits.kind, logits.why)
         watch = Stopwatch(progress.seconds, device, specification["schedule"]["EPOCHS"] * len(learner.feed))
         with logger() as log, refused_if_random(deterministic):
             train_epochs(specification, learner, driver, evaluated, progress, flight, watch, report, log)
         precision = effective_precision(specification["precision"], device)
         how = {"driver": driver.name, "why": driver.why, "precision": precision, "deterministic": deterministic}
+        how |= {"teacher_source": progress.teacher_source, "why_live": progress.why_live or None}
         left = (specification, learner.deployed, progress, teacher_digest, flight.attempts, watch, source, how)
         finish(work, out, lambda folder: write_run(folder, *left))
 
