@@ -202,6 +202,7 @@ def test_maps_are_the_rectified_ones_where_a_relu_follows(dataset, name):
         output = Output(*network(images))
     pairs = list(zip(output.maps(), output.maps("preact_feats"), strict=True))
     for i, (map, preact) in enumerate(pairs):
+        assert i == 0 or preact.min() < 0
         if name == "MobileNetV2" and i:  # linear but for the last of Tiny-ImageNet
             last = dataset == "tiny_imagenet" and i == len(pairs) - 1
             assert torch.equal(map, F.relu6(preact) if last else preact)
