@@ -168,6 +168,13 @@ def test_a_description_without_what_its_part_needs_agrees_with_nothing(tmp_path,
     assert output.out.count(f"{name}.json") == 1 and "0 agree" in output.out and not output.err
 
 
+def test_a_published_feature_that_a_network_lacks_is_a_difference(tmp_path, capsys):
+    path = sample(tmp_path, "models/cifar__resnet8.parity")
+    described(lambda d: d["eval"]["feats"].update({"feats.9": d["eval"]["feats"]["feats.0"]}))(path)
+    assert main(["parity", str(tmp_path)]) == 1
+    assert "DIFFERS  models/cifar__resnet8.parity.json: features: there is no feats.9" in capsys.readouterr().out
+
+
 def test_half_of_a_trajectory_is_incomplete(tmp_path, capsys):
     path = sample(tmp_path, "optim/given_partial")
     with_arrays(lambda a: a.update({name: array[:6] for name, array in a.items()}))(path)

@@ -163,7 +163,7 @@ def test_two_zoos_may_have_different_networks_of_one_name(package, capsys):
     (package / "models/large/deep").mkdir(parents=True)
     other = Path(shutil.copy(package / "models/cifar/resnet.py", package / "models/large/deep/resnet.py"))
     edited(other, "version = 1", "version = 3")
-    edited(other, '"resnet20": {"depth": 20', '"ResNet18": {"depth": 18')
+    edited(other, '"resnet20": {"depth": 20', '"resnet21": {"depth": 20')
     edited(package / "data/imagenet.py", 'zoo = "imagenet"', 'zoo = "large"')
     assert components.networks("digits")["resnet8"]["version"] == 1
     assert components.networks("imagenet")["resnet8"]["version"] == 3
@@ -172,11 +172,31 @@ def test_two_zoos_may_have_different_networks_of_one_name(package, capsys):
         stores.new_project(Path(), stores.SUITE.replace("digits", dataset).replace("resnet20", "resnet14"))
         students = {cell.specification["student"]["version"] for cell in load_suite("small").cells}
         assert students == {version}
-    Path("params/small.yaml").write_text(stores.SUITE.replace("resnet20", "ResNet18"))
-    line = "small.yaml: pairs[0].teacher: ResNet18 is no network for digits; valid: resnet110, "
+    Path("params/small.yaml").write_text(stores.SUITE.replace("resnet20", "resnet21"))
+    line = "small.yaml: pairs[0].teacher: resnet21 is no network for digits; valid: MobileNetV2, ResNet18, "
     refused(capsys, line, "wrn_40_2", commands=[["plan", "small"]])
+    edited(package / "data/tiny_imagenet.py", 'zoo = "tiny_imagenet"', 'zoo = "empty"')
+    forget()
     Path("params/small.yaml").write_text(stores.SUITE.replace("digits", "tiny_imagenet"))
     refused(capsys, "there are no networks for tiny_imagenet yet", commands=[["plan", "small"]])
+
+
+PAIRS = {
+    ("tiny_imagenet", "vgg8"): "MobileNetV2, ResNet18, ShuffleV2",
+    ("imagenet", "MobileNetV2"): "MobileNetV1, ResNet101, ResNet18, ResNet34, ResNet50",
+    ("cifar100", "ResNet34"): "MobileNetV2, ResNet18, ResNet50, ShuffleV1, ShuffleV2, resnet110, resnet14, resnet20, ",
+}
+
+
+@pytest.mark.parametrize("side", ["teacher", "student"])
+@pytest.mark.parametrize("dataset, network", PAIRS)
+def test_a_network_of_another_dataset_is_one_line_with_those_that_there_are(package, capsys, side, dataset, network):
+    pair = {"teacher": "ResNet18", "student": "ResNet18"} | {side: network}
+    suite = stores.SUITE.replace("teacher: resnet20", "teacher: " + pair["teacher"])
+    suite = suite.replace("student: resnet8", "student: " + pair["student"]).replace("digits", dataset)
+    Path("params/small.yaml").write_text(suite)
+    line = f"pairs[0].{side}: {network} is no network for {dataset}; valid: {PAIRS[dataset, network]}"
+    refused(capsys, line, commands=[["plan", "small"]])
 
 
 def test_a_family_outside_of_a_zoo_is_one_line(package, capsys):

@@ -8,6 +8,7 @@ import pytest
 from renew_docs import BLOCKS, block
 from standins import ROOT
 
+from distillbench.commands import main
 from distillbench.config import components
 from distillbench.config.reference import reference
 from distillbench.config.schema import all_keys
@@ -22,6 +23,18 @@ def test_the_key_reference_is_the_declarations():
     """If this fails: python -m distillbench.config.reference > docs/params.md"""
     assert (ROOT / "docs" / "params.md").read_text() == reference()
     assert all(f"| `{name}` |" in reference() for name in all_keys())
+
+
+def test_the_list_of_networks_is_what_the_command_prints(capsys):
+    """If this fails, put what `distillbench models` prints into docs/networks.md."""
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out.partition("\n\n")[2]
+    assert printed in (ROOT / "docs" / "networks.md").read_text()
+    assert len([line for line in printed.splitlines() if line.startswith("|")]) == 31 + 2
+    assert main(["models", "--dataset", "digits"]) == 0
+    digits = capsys.readouterr().out
+    assert re.search(r"\| digits +\| vgg8 +\| 3.92 .* 64@16 128@8 256@4 512@2 512@2 +\| 512 ", digits)
+    assert len(components.networks("digits")) == digits.count("| digits ") and "those of" not in digits
 
 
 def shape(text):

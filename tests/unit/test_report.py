@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from project import parsed
+from standins import TEACHER
 
 from distillbench.commands import main
 from distillbench.config import components
@@ -23,7 +24,7 @@ from distillbench.errors import UserError
 from distillbench.files import read_json, to_json, write_atomically
 from distillbench.reporting import page
 from distillbench.reporting.collect import collect, scope
-from distillbench.reporting.evidence import NO_REFERENCE, citation_key, gather, references
+from distillbench.reporting.evidence import NO_REFERENCE, citation, citation_key, gather, references
 from distillbench.reporting.figures import CAPTIONS
 from distillbench.reporting.figures.style import save
 from distillbench.reporting.page import render_page
@@ -443,8 +444,17 @@ def test_every_declared_reference_has_a_key_of_its_own():
 def test_bibliography_has_what_the_suite_uses(suite):
     bib = suite.paper()["references.bib"]
     keys = re.findall(r"^@\w+\{([^,]+),", bib, re.MULTILINE)
-    assert sorted(keys) == ["alpaydin1998digits", "gkd", "hinton2015distilling"]
+    used = ["alpaydin1998digits", "gkd", "he2016deep", "hinton2015distilling", "zagoruyko2016wide"]  # two of networks
+    assert sorted(keys) == used
     assert list(bibliography(gather(suite.results))) == keys
+
+
+def test_networks_of_student_and_teacher_have_references(specify):
+    assert citation_key(references(specify())["network resnet8"]) == "he2016deep"
+    used = references(specify(teacher=TEACHER, DISTILLER__TYPE="KD", DISTILLER__STUDENT="wrn_16_1"))
+    assert citation(used["network wrn_16_1"]) == "Zagoruyko, Komodakis 2016"
+    assert citation(used["network resnet8"]) == "He et al. 2016"
+    assert citation("@misc{mine, title = {Mine}}") == NO_REFERENCE
 
 
 def test_component_without_reference_says_so(suite, specify, monkeypatch):

@@ -34,7 +34,7 @@ program = Commands(
         "Suites": suites.COMMANDS,
         "Runs": runs.COMMANDS,
         "Sharing": sharing.COMMANDS,
-        "Methods and data": components.COMMANDS,
+        "Methods, networks and data": components.COMMANDS,
     },
     help="A reproducible benchmark pipeline for knowledge distillation.",
     epilog=EPILOG,

@@ -1,4 +1,4 @@
-"""Commands on what runs are made of: methods, this code against the official one, datasets."""
+"""Commands on what runs are made of: methods, this code against the official one, datasets, networks."""
 
 import os
 from pathlib import Path
@@ -57,4 +57,17 @@ def data(name, out):
     prepare(name, out or data_path(name))
 
 
-COMMANDS = (check, parity, data)
+@command("models")
+@option("--dataset", DatasetName())
+def models(dataset):
+    """List the networks with parameters, multiply-adds, features and source.
+
+    A network is looked up by its dataset: one name may be another network on another dataset.
+    """
+    from distillbench.reporting.render import markdown
+    from distillbench.reporting.sheets.networks import networks_sheet
+
+    print(markdown.render(networks_sheet(dataset)), end="")
+
+
+COMMANDS = (check, parity, data, models)

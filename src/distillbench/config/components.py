@@ -130,9 +130,10 @@ def tasks():
 
 @cache
 def zoos():
-    """{zoo: {network: {family, module, version, arguments}}}; a zoo is a folder of models/, its files are families.
+    """{zoo: {network: {family, module, version, arguments, bibtex}}}.
 
-    A family's file declares `networks = {name: arguments}`. Two zoos may have different networks of one name.
+    A zoo is a folder of models/, its files are families, which declare `networks = {name: arguments}`. Two zoos may
+    have different networks of one name.
     """
     families = {}
     for family in _declarations("family"):
@@ -144,7 +145,7 @@ def zoos():
 
 
 def _networks(families):
-    shared = ("module", "version", "path")
+    shared = ("module", "version", "path", "bibtex")
     return _by_name(
         {"name": network, "family": family["name"], "arguments": arguments, **{key: family[key] for key in shared}}
         for family in families
@@ -153,7 +154,7 @@ def _networks(families):
 
 
 def networks(dataset):
-    """{network: {family, module, version, arguments}} of the zoo of a dataset; dataset: its name."""
+    """{network: {family, module, version, arguments, bibtex}} of the zoo of a dataset; dataset: its name."""
     return zoos().get(datasets().get(dataset, {}).get("zoo"), {})
 
 

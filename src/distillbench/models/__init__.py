@@ -14,7 +14,7 @@ dictionary, its entries being the published ones:
     last map of MobileNetV2 and ShuffleNetV2 for CIFAR is that of a 1x1 convolution more.
 "stem": of MobileNetV1 alone, whose published lists begin with the first stage.
 
-Methods that count stages take `Output.stages` and `Output.pooled`, which are alike for all.
+Methods that count maps take `Output.maps`, `Output.stages` and `Output.pooled`, which are alike for all.
 """
 
 import torch

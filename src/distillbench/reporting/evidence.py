@@ -56,6 +56,9 @@ def references(specification):
         used[f"trainer {trainer}"] = components.trainers()[trainer]
     dataset = specification["dataset"]["name"]
     used[f"dataset {dataset}"] = components.datasets()[dataset]
+    teacher = [specification.teacher_network] if specification["teacher"] else []
+    for network in (*teacher, specification["student"]["network"]):
+        used[f"network {network}"] = components.networks(dataset).get(network, {})
     return {what: declared.get("bibtex", "").strip() for what, declared in used.items()}
 
 
@@ -65,6 +68,15 @@ def citation_key(entry):
     if not found or entry.count("{") != entry.count("}"):
         raise UserError(f"bibtex = {entry[:40]!r}...: expected one entry, @article{{key, title = {{...}}, ...}}")
     return found[1]
+
+
+def citation(entry):
+    """Authors and year of a BibTeX entry, "He et al. 2016"; what it says of itself where it has none."""
+    found = [re.search(rf"\b{field} = {{(.*?)}},?\n", entry, re.DOTALL) for field in ("author", "year")]
+    if not all(found):
+        return NO_REFERENCE
+    names = [name.partition(",")[0].strip() for name in re.split(r"\s+and\s+", found[0][1])]
+    return f"{f'{names[0]} et al.' if len(names) > 2 else ', '.join(names)} {found[1][1]}"
 
 
 def figure_files(results, folder, runs, partial):

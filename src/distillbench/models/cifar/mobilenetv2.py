@@ -1,8 +1,8 @@
 """MobileNetV2 (Sandler et al. 2018) of half the width, for images of 32x32.
 
-State-dict keys, features and arithmetic are those of mdistiller/models/cifar/mobilenetv2.py: ReLU in place of ReLU6, and
-1 280 channels before the classifier whatever the width. Its maps are those between the inverted residuals, behind which
-there is no ReLU: "preact_feats", which the published network lacks, are the same maps.
+State-dict keys, features and arithmetic are those of mdistiller/models/cifar/mobilenetv2.py: ReLU in place of ReLU6,
+and 1 280 channels before the classifier whatever the width. Its maps are those between the inverted residuals, behind
+which there is no ReLU: "preact_feats", which the published network lacks, are the same maps.
 """
 
 import torch.nn as nn

@@ -1,4 +1,4 @@
-"""The ImageNet residual networks (He et al. 2016, table 1) with a stem for small images: one 3x3 convolution, no pooling.
+"""The ImageNet residual networks (He et al. 2016, table 1) for images of 32x32: a 3x3 stem, no pooling behind it.
 
 State-dict keys, features and arithmetic are those of mdistiller/models/cifar/resnetv2.py.
 """

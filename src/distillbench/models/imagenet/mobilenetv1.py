@@ -1,7 +1,7 @@
 """MobileNet (Howard et al. 2017) of full width.
 
-State-dict keys, features and arithmetic are those of mdistiller/models/imagenet/mobilenetv1.py. Its published maps begin
-with the first stage; the one before, which other networks have as the first of theirs, is the entry "stem".
+State-dict keys, features and arithmetic are those of mdistiller/models/imagenet/mobilenetv1.py. Its published maps
+begin with the first stage; the one before, which other networks have as the first of theirs, is the entry "stem".
 """
 
 import torch.nn as nn

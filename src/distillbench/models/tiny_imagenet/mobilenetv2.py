@@ -1,9 +1,9 @@
 """MobileNetV2 (Sandler et al. 2018) for images of 64x64.
 
-State-dict keys, features and arithmetic are those of mdistiller/models/cifar/mv2_tinyimagenet.py: a 1x1 stem whose padding
-makes maps of 66x66, convolutions with biases, and a 1x1 convolution as the classifier, so that "pooled_feat" is
-[N, 1280, 1, 1]. "preact_feats", which the published network lacks, are its maps before a ReLU6 behind them: only the
-last one has one.
+State-dict keys, features and arithmetic are those of mdistiller/models/cifar/mv2_tinyimagenet.py: a 1x1 stem whose
+padding makes maps of 66x66, convolutions with biases, and a 1x1 convolution as the classifier, so that "pooled_feat" is
+[N, 1280, 1, 1]. "preact_feats", which the published network lacks, differ from "feats" in the last map alone, the only
+one behind a ReLU6.
 """
 
 import torch.nn as nn
