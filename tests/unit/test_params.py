@@ -832,6 +832,7 @@ def test_defaults_are_the_published_ones():
         "GKD.TARGET": "label",
         "GKD.FACTORS": "confidence",
         **{f"{name}.LOSS.CE_WEIGHT": 1 for name in ("AT", "NST", "PKT", "SP", "RKD", "KDSVD", "FITNET")},
+        **{f"{name}.LOSS.CE_WEIGHT": 1 for name in ("VID", "OFD", "CRD")},
         "AT.P": 2,
         "AT.LOSS.FEAT_WEIGHT": 1000,
         "NST.LOSS.FEAT_WEIGHT": 50,
@@ -847,8 +848,32 @@ def test_defaults_are_the_published_ones():
         "FITNET.HINT_LAYER": 2,
         "FITNET.INPUT_SIZE": [32, 32],
         "FITNET.LOSS.FEAT_WEIGHT": 100,
+        "VID.LOSS.FEAT_WEIGHT": 1,
+        "VID.EPS": 1e-5,
+        "VID.INIT_PRED_VAR": 5,
+        "VID.INPUT_SIZE": [32, 32],
+        "OFD.LOSS.FEAT_WEIGHT": 1e-3,
+        "OFD.CONNECTOR.KERNEL_SIZE": 1,
+        "CRD.MODE": "exact",
+        "CRD.FEAT.DIM": 128,
+        "CRD.FEAT.STUDENT_DIM": 256,
+        "CRD.FEAT.TEACHER_DIM": 256,
+        "CRD.LOSS.FEAT_WEIGHT": 0.8,
+        "CRD.NCE.K": 16384,
+        "CRD.NCE.MOMENTUM": 0.5,
+        "CRD.NCE.TEMPERATURE": 0.07,
+        "REVIEWKD.CE_WEIGHT": 1,
+        "REVIEWKD.REVIEWKD_WEIGHT": 1,
+        "REVIEWKD.WARMUP_EPOCHS": 20,
+        "REVIEWKD.MAX_MID_CHANNEL": 512,
+        "REVIEWKD.STU_PREACT": False,
+        "REVIEWKD.SHAPES": [1, 8, 16, 32],
+        "REVIEWKD.OUT_SHAPES": [1, 8, 16, 32],
+        "REVIEWKD.IN_CHANNELS": [64, 128, 256, 256],
+        "REVIEWKD.OUT_CHANNELS": [64, 128, 256, 256],
     }
-    ours = {f"{name}.OFFICIAL": "paper" for name in ("AT", "NST", "KDSVD", "FITNET")}  # keys that no repository has
+    deviating = ("AT", "NST", "KDSVD", "FITNET", "VID", "OFD", "REVIEWKD")
+    ours = {f"{name}.OFFICIAL": "paper" for name in deviating}  # keys that no repository has
     gkd = {"KD.TEMPERATURE": 1, "KD.LOSS.CE_WEIGHT": 1, "KD.LOSS.KD_WEIGHT": 1, "KD.WARMUP": 20}
     keys = all_keys()
     assert {name: keys[name].default_in("mdistiller") for name in mdistiller} == mdistiller

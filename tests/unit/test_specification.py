@@ -77,10 +77,13 @@ IDENTITY = {
     "DKD.WARMUP": (True, DKD, 3),
     **{
         f"{name}.LOSS.{weight}": (True, {"DISTILLER.TYPE": name}, 2)
-        for name in ("AT", "NST", "PKT", "SP", "RKD", "KDSVD", "FITNET")
+        for name in ("AT", "NST", "PKT", "SP", "RKD", "KDSVD", "FITNET", "VID", "OFD", "CRD")
         for weight in ("CE_WEIGHT", "FEAT_WEIGHT")
     },
-    **{f"{name}.OFFICIAL": (True, {"DISTILLER.TYPE": name}, "mdistiller") for name in ("AT", "NST", "KDSVD", "FITNET")},
+    **{
+        f"{name}.OFFICIAL": (True, {"DISTILLER.TYPE": name}, "mdistiller")
+        for name in ("AT", "NST", "KDSVD", "FITNET", "VID", "OFD", "REVIEWKD")
+    },
     "AT.P": (True, {"DISTILLER.TYPE": "AT"}, 4),
     "RKD.DISTANCE_WEIGHT": (True, {"DISTILLER.TYPE": "RKD"}, 2),
     "RKD.ANGLE_WEIGHT": (True, {"DISTILLER.TYPE": "RKD"}, 2),
@@ -88,6 +91,36 @@ IDENTITY = {
     "RKD.PDIST.SQUARED": (True, {"DISTILLER.TYPE": "RKD"}, True),
     "KDSVD.K": (True, {"DISTILLER.TYPE": "KDSVD"}, 2),
     "FITNET.HINT_LAYER": (True, {"DISTILLER.TYPE": "FITNET"}, 1),
+    **{
+        key: (True, {"DISTILLER.TYPE": key.partition(".")[0]}, value)
+        for key, value in {
+            "VID.EPS": 1e-4,
+            "VID.INIT_PRED_VAR": 4,
+            "OFD.CONNECTOR.KERNEL_SIZE": 3,
+            "CRD.MODE": "relax",
+            "CRD.FEAT.DIM": 64,
+            "CRD.NCE.K": 100,
+            "CRD.NCE.MOMENTUM": 0.9,
+            "CRD.NCE.TEMPERATURE": 0.1,
+            "REVIEWKD.CE_WEIGHT": 0.5,
+            "REVIEWKD.REVIEWKD_WEIGHT": 5,
+            "REVIEWKD.WARMUP_EPOCHS": 1,
+            "REVIEWKD.MAX_MID_CHANNEL": 256,
+            "REVIEWKD.STU_PREACT": True,
+        }.items()
+    },
+    **{
+        key: (False, {"DISTILLER.TYPE": key.partition(".")[0]}, value)
+        for key, value in {
+            "VID.INPUT_SIZE": [64, 64],
+            "CRD.FEAT.STUDENT_DIM": 64,
+            "CRD.FEAT.TEACHER_DIM": 64,
+            "REVIEWKD.SHAPES": [1, 7, 14],
+            "REVIEWKD.OUT_SHAPES": [1, 7, 14],
+            "REVIEWKD.IN_CHANNELS": [64, 64],
+            "REVIEWKD.OUT_CHANNELS": [64, 64],
+        }.items()
+    },
     "FITNET.INPUT_SIZE": (False, {"DISTILLER.TYPE": "FITNET"}, [64, 64]),
 }
 
