@@ -1,0 +1,51 @@
+"""What a device and a method do not allow, in words."""
+
+import os
+import subprocess
+
+from distillbench.benchmark.ladder import Obstacles
+from distillbench.engine.device import require_precision
+from distillbench.errors import UserError
+from distillbench.store.tables import replaces_teacher
+
+CORES = 2  # of a CPU, that a rung has: two threads in one process, or one in each of two
+ON_A_GPU = 4  # processes of the rungs with several
+
+
+def threads_and_processes(device):
+    """(threads of a process that runs alone, processes of the rungs with several)."""
+    return (None, ON_A_GPU) if device.type == "cuda" else (min(CORES, cores()), CORES)
+
+
+def cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def obstacles(specification, device):
+    """`Obstacles` of a specification on a torch device."""
+    name = specification["method"]["name"]
+    return Obstacles(
+        graph="" if device.type == "cuda" else "CUDA graphs need a GPU",
+        table="" if replaces_teacher(specification) else f"{name} needs more of the teacher than its logits",
+        bf16=_refused(lambda: require_precision("bf16", device)),
+        processes=_processes(device),
+    )
+
+
+def _refused(check):
+    try:
+        check()
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _processes(device):
+    if device.type != "cuda":
+        return "" if cores() >= CORES else f"{CORES} processes need {CORES} cores, here is {cores()}"
+    command, question = ["nvidia-cuda-mps-control"], "get_default_active_thread_percentage\n"
+    try:
+        answer = subprocess.run(command, input=question, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"no MPS daemon answers ({error}); processes that take turns gain nothing"
+    return "" if answer.returncode == 0 else "no MPS daemon answers; processes that take turns gain nothing"
