@@ -6,6 +6,7 @@ min_version("9.20")
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/run.smk"
+include: "workflow/rules/table.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -14,6 +15,10 @@ rule all:
     input:
         all_metrics(),
         reports(),
+
+
+onstart:
+    write_down_tables()
 
 
 onerror:

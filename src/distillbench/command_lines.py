@@ -27,7 +27,7 @@ def exactly(name):
 
 
 def config_texts(config, entries):
-    """{key: text} of the workflow's configuration, `suite` and `only`.
+    """{key: text} of the workflow's configuration, `suite`, `only` and `table`.
 
     config: Snakemake's, in which `--config suite=007` is the number 7; entries: the KEY=VALUE of the command line as
     they were typed. Raises UserError for another key, or for a value in a config file that is not text.
@@ -35,8 +35,8 @@ def config_texts(config, entries):
     typed = {key: _unquoted(value) for key, _, value in (entry.partition("=") for entry in entries)}
     texts = {key: typed.get(key, value) for key, value in config.items()}
     for key, value in texts.items():
-        if key not in ("suite", "only"):
-            raise UserError(f"--config {key}=...: unknown; valid: suite=NAME, only=ROW")
+        if key not in ("suite", "only", "table"):
+            raise UserError(f"--config {key}=...: unknown; valid: suite=NAME, only=ROW, table=auto|always|never")
         if not isinstance(value, str):
             raise UserError(f'{key}: {value!r} in a config file is not text; write {key}: "..." in quotes')
     return texts

@@ -13,19 +13,21 @@ from distillbench.loggers import open_loggers, require
 from distillbench.store.claim import claim
 from distillbench.store.layout import CHECKPOINTS
 from distillbench.store.place import require_own, require_work
+from distillbench.store.tables import Key, table_path
 
 
-def complete(store, run, device="auto", log=(), report=print):
+def complete(store, run, *, device="auto", driver="auto", deterministic=False, log=(), table="auto", report=print):
     """Make a run whole: train it where its training is missing, predict, and compute the metrics, which come last.
 
-    store: `Store`; run: id of a run that is planned or here; device, log: as for `train`.
+    store: `Store`; run: id of a run that is planned or here; the rest: as for `train`.
     Raises UserError or RunFailed as the stages do; what an earlier stage made stays.
     """
     with claim(store.work(run), report=report):
         report(run)
         missing, teacher = store.missing(run), store.specification(run)["teacher"]
         if "training" in missing:
-            train(store, store.planned(run), store.run(run), store.work(run), device=device, log=log, report=report)
+            how = {"device": device, "driver": driver, "deterministic": deterministic, "log": log, "table": table}
+            train(store, store.planned(run), store.run(run), store.work(run), **how, report=report)
         if "predictions" in missing:
             predict(store, run, device)
         if teacher and not store.predicted(teacher["id"], teacher["checkpoint"]):
@@ -33,12 +35,12 @@ def complete(store, run, device="auto", log=(), report=print):
         measure(store, run, report)
 
 
-def train(store, spec, out, work, *, device="auto", save_seconds=30.0, log=(), again=False, report=print):
+def train(store, spec, out, work, *, log=(), report=print, **options):
     """Train a run from the file of its specification.
 
     spec, out, work: paths of the specification, of the directory that becomes complete, and of the state in flight,
     which is the store's where `out` is, else by default beside it;
-    log: packages of loggers.py; the rest: as `engine.run.train` has it.
+    log: packages of loggers.py; options: of `engine.run.train`.
     """
     specification, source = read_specification(spec), read_json(spec).get("source")
     require_file(spec)
@@ -61,12 +63,10 @@ def train(store, spec, out, work, *, device="auto", save_seconds=30.0, log=(), a
             out,
             work=work,
             runs=store.runs,
-            device=device,
-            save_seconds=save_seconds,
             source=source,
             report=report,
             logger=lambda: open_loggers(log, specification, store.results / "logs"),
-            again=again,
+            **options,
         )
 
 
@@ -83,6 +83,16 @@ def predict(store, run, device="auto", anew=False):
         images = _images(store.specification(run))
         for checkpoint in missing:
             predict_run(store.run(run), checkpoint, images, device)
+
+
+def make_table(store, run, checkpoint, device="auto", report=print):
+    """Make the table of a finished run's logits, see `evaluation.tabulate`."""
+    with claim(store.work(run), report=report):
+        from distillbench.evaluation.tabulate import tabulate
+
+        _use_own_method(store, run)
+        path = table_path(store.results, Key(run, checkpoint))
+        tabulate(store.run(run), checkpoint, _images(store.specification(run)), path, device, report)
 
 
 def _use_own_method(store, run):

@@ -61,7 +61,7 @@ def trace(keys):
     for _ in range(5):
         learner.sums.zero()
         learner.step(32)
-        sums = learner.sums.state_dict()
+        sums = learner.sums.totals()
         losses.append(sum(value.item() for name, value in sums.items() if name.startswith("loss")) / 32)
     return losses
 

@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from standins import learn, learner_of, quiet
 
 from distillbench.engine.learner import Learner
+from distillbench.engine.loop import OBSERVED_EVERY
 from distillbench.engine.run import train
-from distillbench.engine.sums import Sums
+from distillbench.engine.sums import Sums, averages
 from distillbench.engine.weights import load_tensors
 from distillbench.errors import RunFailed, UserError
 from distillbench.methods.base import LogitMethod
 from distillbench.methods.none import Vanilla
+from distillbench.tasks.classification import training as classification
 
 STEP = Learner.step
 
@@ -26,7 +28,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_anything_is_saved(specify
     assert not (tmp_path / "out").exists()
     assert "epoch 1" in (tmp_path / "work" / "failure.json").read_text()
     if (tmp_path / "work" / "state.pt").exists():  # of the first step, whose loss was finite
-        assert all(v.isfinite() for v in load_tensors(tmp_path / "work" / "state.pt")["progress"]["sums"].values())
+        sums = load_tensors(tmp_path / "work" / "state.pt")["progress"]["sums"]
+        assert all(stack.isfinite().all() for _, stack in sums)
 
 
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
@@ -133,7 +136,7 @@ class Switched:
     """What `Vanilla` gets to be: its loss, half of it once more where `there` says so, and an observation beside it."""
 
     def __init__(self, there):
-        self.there, self.epoch, self.expected = there, 0, {}
+        self.there, self.epoch, self.step, self.expected = there, 0, 0, {}
 
     def install(self, monkeypatch):
         mine = self
@@ -144,12 +147,16 @@ class Switched:
 
         def losses(method, student, teacher, batch, schedule):
             ce, count = F.cross_entropy(student.logits, batch.target), len(batch.target)
-            sums = mine.expected.setdefault(mine.epoch, {"ce": 0.0, "half": 0.0, "here": 0})
+            sums = mine.expected.setdefault(mine.epoch, {"ce": 0.0, "half": 0.0, "here": 0, "observed": 0, "seen": 0})
+            observed = count if mine.step % OBSERVED_EVERY == 0 else 0
+            sums["observed"] += observed
+            mine.step += 1
             sums["ce"] += ce.item() * count
             if not mine.there(mine.epoch, count):
                 return {"ce": ce}
             sums["half"] += ce.item() / 2 * count
             sums["here"] += count
+            sums["seen"] += observed
             return {"ce": ce, "half": ce / 2}
 
         def observations(method, student, teacher, batch, losses):
@@ -166,7 +173,9 @@ def rows_of(out):
 
 @pytest.mark.parametrize("there", PRESENT)
 def test_a_loss_may_be_there_in_some_epochs_or_batches_only(specify, images, tmp_path, monkeypatch, there):
-    """Columns are the union, empty in an epoch without; averages are over all images of the epoch."""
+    """Columns are the union, empty in an epoch without; averages are over the images of the epoch, of what was observed
+    over those of the first step of a run and of every fifth after it.
+    """
     method = Switched(PRESENT[there])
     method.install(monkeypatch)
     logged = []
@@ -176,9 +185,13 @@ def test_a_loss_may_be_there_in_some_epochs_or_batches_only(specify, images, tmp
         sums = method.expected[int(row["epoch"])]
         assert float(row["train_loss_ce"]) == pytest.approx(sums["ce"] / 300)
         assert float(row["train_loss"]) == pytest.approx((sums["ce"] + sums["half"]) / 300), "observations add nothing"
-        for name, value in (("loss_half", sums["half"]), ("lossless", sums["here"])):
-            if sums["here"]:
-                assert float(row[f"train_{name}"]) == pytest.approx(value / 300)
+        averages = (
+            ("loss_half", sums["half"], 300, sums["here"]),
+            ("lossless", sums["seen"], sums["observed"], sums["seen"]),
+        )
+        for name, value, images_seen, here in averages:
+            if here:
+                assert float(row[f"train_{name}"]) == pytest.approx(value / images_seen)
             else:
                 assert not row.get(f"train_{name}")
         assert {name: value for name, value in row.items() if value} == {n: str(v) for n, v in line.items()}
@@ -192,12 +205,12 @@ def test_a_loss_that_comes_later_survives_a_stop_in_the_middle_of_an_epoch(speci
         for stop in (*stops, None):
             steps = 0
 
-            def step(learner, size, stop=stop):
+            def step(learner, size, observing, stop=stop):
                 nonlocal steps
                 steps += 1
                 if steps == stop:
                     raise KeyboardInterrupt
-                return STEP(learner, size)
+                return STEP(learner, size, observing)
 
             monkeypatch.setattr(Learner, "step", step)
             with contextlib.suppress(KeyboardInterrupt):
@@ -240,4 +253,12 @@ def test_what_is_observed_keeps_no_graph(specify, images):
     """A method may forget to detach: the sums of an epoch would hold every step's graph."""
     sums, value = Sums("cpu"), torch.ones(2, requires_grad=True) * 2
     sums.add({"seen": value})
-    assert not sums.state_dict()["seen"].requires_grad
+    assert not sums.totals()["seen"].requires_grad
+
+
+def test_sums_go_on_from_a_state_in_which_every_step_was_observed():
+    """As states were before the method observed every fifth step only, and before sums were stacked."""
+    sums = Sums("cpu")
+    sums.load_state_dict({"loss_ce": torch.tensor(6.0), "images": torch.tensor(4.0), "seen": torch.tensor([8.0, 2.0])})
+    sums.add({"loss_ce": torch.tensor(2.0), "images": 4, "images_observed": 4, "seen": torch.tensor([0.0, 2.0])})
+    assert averages(classification, sums) == {"loss_ce": 1.0, "seen_0": 1.0, "seen_1": 0.5}

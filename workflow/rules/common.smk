@@ -13,9 +13,11 @@ from distillbench.environment import as_text, name_user
 from distillbench.errors import UserError, one_line
 from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
+from distillbench.planning.tables import plan_tables, read_planned, replaced, require_mode, write_planned
 from distillbench.reporting.figure_names import figure_names
-from distillbench.store import Store
-from distillbench.store.layout import RUN_FILES, finished, parts, weights_file
+from distillbench.store import LookingStore, Store
+from distillbench.store.layout import CHECKPOINTS, RUN_FILES, finished, parts, weights_file
+from distillbench.store.tables import Key, key_of, table_path
 from snakemake.io import _IOFile
 from snakemake.persistence import FileBackupMixin
 
@@ -45,6 +47,7 @@ def require_whole_suite(arguments):
 try:
     CONFIG = config_texts(config, workflow.config_settings.config_args)
     SUITE, ONLY = CONFIG.get("suite", "demo"), CONFIG.get("only")
+    TABLE = require_mode(CONFIG.get("table", "auto"))
     ONLY = ONLY if ONLY is None else as_text(ONLY)
     workflow.config_settings.config_args = handed_on(workflow.config_settings.config_args)
     # Jobs parse this file again, perhaps after an edit of params/: only the main process writes.
@@ -53,9 +56,14 @@ try:
     ANY_RUN = next(iter(PLAN.runs.values()))
     PARTS, STORE = parts(ANY_RUN), Store(planned=PLAN.runs)
     if workflow.is_main_process:
+        TABLES = plan_tables(PLAN, LookingStore(planned=PLAN.runs), TABLE)
+        for line in replaced(TABLES, STORE):
+            print(f"distillbench: {line}", file=sys.stderr)
         atexit.register(STORE.settled.save)
         require_whole_suite(sys.argv[1:])
         require_imports(PLAN.loggers(*STORE.untrained(PLAN.logged)))
+    else:
+        TABLES = read_planned(SUITE, STORE.results)
 except (UserError, OSError) as error:  # OSError: a full disk, a tree that cannot be written
     print(f"distillbench: {one_line(error)}", file=sys.stderr)
     sys.exit(2)
@@ -86,6 +94,7 @@ FileBackupMixin.backup_output, FileBackupMixin.restore_output = back_up_nothing,
 
 wildcard_constraints:
     run=RUN_ID,
+    checkpoint="|".join(CHECKPOINTS),
     # Tables are made of PLAN's runs: those of no other suite, and of none if PLAN is a part (nothing fits "(?!)").
     suite="(?!)" if ONLY else re.escape(SUITE),
 
@@ -203,15 +212,37 @@ def made_before(files):
 
 
 def training_files(run):
-    """What a training is made from: specification, images, and the teacher."""
+    """What a training is made from: specification, images, the teacher, and a table of its logits if one is planned."""
     specification = specified(run)
     files = [STORE.planned(run), f"results/data/{specification['dataset']['name']}.npz"]
-    return files + (teacher_files(specification, True) if specification.teacher_id else [])
+    if not specification.teacher_id:
+        return files
+    teacher = key_of(specification)
+    return [*files, *teacher_files(teacher, True), *table_files_of(teacher)]
 
 
-def teacher_files(specification, weights):
+def table_files_of(teacher):
+    """The table of a teacher's logits, where one is planned; one that is there and another than is meant is made again."""
+    if not (teacher in TABLES and TABLES[teacher].used):
+        return []
+    path = str(table_path(STORE.results, teacher))
+    if workflow.is_main_process and (TABLES[teacher].problem or again(teacher.run)):
+        workflow.dag.forcefiles.add(path)
+    return [path]
+
+
+def table_input(wildcards):
+    """The teacher's weights and the images."""
+    run, checkpoint = wildcards.run, wildcards.checkpoint
+    images = f"results/data/{specified(run)['dataset']['name']}.npz"
+    if again(run):
+        return [images, *(f"{STORE.runs}/{run}/{name}" for name in RUN_FILES)]
+    return made_before([images, *teacher_files(Key(run, checkpoint), True)])
+
+
+def teacher_files(teacher, weights):
     """A teacher that is whole. weights: whether its weights are needed: if they did not come with it, it trains again."""
-    run, checkpoint = specification.teacher_id, specification["teacher"]["checkpoint"]
+    run, checkpoint = teacher
     files = evaluations(run, PARTS.metrics)
     needed = [STORE.run(run) / name for name in ("spec.json", "record.json", weights_file(checkpoint))]
     weights = weights or not PARTS.predictions.here(STORE.run(run))  # to predict with
@@ -239,7 +270,7 @@ def run_input(wildcards):
     follows = bool(teacher) and (again(teacher) or renewed(teacher))
     images = f"results/data/{specification['dataset']['name']}.npz"
     if again(run):
-        taught = teacher_files(specification, True) if teacher else []
+        taught = teacher_files(key_of(specification), True) if teacher else []
         return [images, *(str(file) for file in (*(directory / name for name in RUN_FILES), *taught)), *CODE]
     if PARTS.metrics.here(directory) and (parts or follows):
         workflow.dag.forcefiles.update(evaluations(run, PARTS.metrics))
@@ -248,7 +279,7 @@ def run_input(wildcards):
         files = training_files(run)
     elif parts or follows:
         files = [images] if "predictions" in parts or not predicted else []
-        files += teacher_files(specification, False) if teacher else []
+        files += teacher_files(key_of(specification), False) if teacher else []
     files = [str(file) for file in files] if follows else made_before(files)
     return [*files, *CODE] if files or predicted else []
 
@@ -272,6 +303,15 @@ def run_device(wildcards, resources):
 
 def log_option(wildcards):
     return " ".join(f"--log {name}" for name in PLAN.loggers(wildcards.run))
+
+
+def table_option(wildcards):
+    return "--table never" if TABLE == "never" else ""
+
+
+def write_down_tables():
+    """At the start of a workflow that holds Snakemake's lock, never of a dry run: its jobs on other machines read it."""
+    write_planned(TABLES, SUITE, STORE.results)
 
 
 def write_partial_reports():

@@ -15,8 +15,9 @@ rule run:
     params:
         device=run_device,
         log=log_option,
+        table=table_option,
     shell:
-        "python -m distillbench complete {wildcards.run} --device {params.device} {params.log} > {log} 2>&1"
+        "python -m distillbench complete {wildcards.run} --device {params.device} {params.log} {params.table} > {log} 2>&1"
 
 
 rule train:
@@ -40,7 +41,8 @@ rule train:
         spec=lambda wildcards: STORE.planned(wildcards.run),
         work=lambda wildcards: STORE.work(wildcards.run),
         log=log_option,
+        table=table_option,
         again=again_option,
     shell:
         "python -m distillbench train --spec {params.spec} --out {params.directory}"
-        " --work {params.work} --device {params.device} {params.log} {params.again} > {log} 2>&1"
+        " --work {params.work} --device {params.device} {params.log} {params.table} {params.again} > {log} 2>&1"

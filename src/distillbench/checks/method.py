@@ -166,7 +166,7 @@ def names_its_numbers(keys):
         built.begin(epoch, 0.02)
         for size in (BATCH // 4, BATCH // 8):  # the last batch of an epoch is smaller
             built.step(size)
-        averages(built.task, built.sums.state_dict())
+        averages(built.task, built.sums)
 
 
 def learns(keys):
@@ -175,7 +175,7 @@ def learns(keys):
     for _ in range(10):
         built.sums.zero()
         steps(built)
-        sums = built.sums.state_dict()
+        sums = built.sums.totals()
         totals.append(sum(value.item() for name, value in sums.items() if name.startswith("loss_")) / BATCH)
     if not (math.isfinite(totals[-1]) and totals[-1] < totals[0]):
         raise Broken(f"they went from {totals[0]:.4g} to {totals[-1]:.4g}; look at signs and weights")
@@ -189,8 +189,8 @@ def can_be_replayed(keys):
     for stepping, built in ((plain.step, plain), (Replayed(replayed).step, replayed)):
         for epoch, lr in ((1, 0.02), (2, 0.01)):
             built.begin(epoch, lr)
-            for size in (BATCH, BATCH, BATCH // 2, BATCH):
-                stepping(size)
+            for size, observing in ((BATCH, True), (BATCH, False), (BATCH // 2, True), (BATCH, False)):
+                stepping(size, observing)
     if not all(map(torch.equal, plain.statics(), replayed.statics())):
         raise Broken(
             "they differ; take what changes from `schedule` and the batch, write to buffers in place, and use"

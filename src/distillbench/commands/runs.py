@@ -8,6 +8,22 @@ from distillbench.commands.types import File, Folder, PlannedRun, RunName, argum
 log = click.option(
     "--log", multiple=True, type=click.Choice(["tensorboard", "wandb"]), help="log each epoch there, too; repeatable"
 )
+driver = click.option(
+    "--driver",
+    type=click.Choice(["auto", "eager", "graph"]),
+    default="auto",
+    help="how steps run: one by one, or replayed from a CUDA graph; auto takes the graph on a GPU (default)",
+)
+deterministic = click.option(
+    "--deterministic", is_flag=True, help="also on a GPU a resumed run is bit for bit the run uninterrupted; slower"
+)
+
+table = click.option(
+    "--table",
+    type=click.Choice(["auto", "never"]),
+    default="auto",
+    help="look the teacher's logits up where there is a table of them, or never (default: auto)",
+)
 
 
 @command("train")
@@ -15,10 +31,13 @@ log = click.option(
 @option("--out", Folder("directory of the finished run"), required=True)
 @option("--work", Folder("directory of the state in flight (default: the run's in results/work, or OUT.work)"))
 @device
+@driver
+@deterministic
 @click.option("--save-seconds", type=float, default=30.0, help="save the state this often (default: 30)")
 @log
 @click.option("--again", is_flag=True, help="also where the run is finished; it stays until the new one is complete")
-def train(spec, out, work, device, save_seconds, log, again):
+@table
+def train(spec, out, work, **options):
     """Train one run, teacher or student, from its specification.
 
     Interrupted, the same command goes on where it stopped.
@@ -26,14 +45,17 @@ def train(spec, out, work, device, save_seconds, log, again):
     from distillbench import jobs
     from distillbench.store import Store
 
-    jobs.train(Store(), spec, out, work, device=device, save_seconds=save_seconds, log=log, again=again, report=_say)
+    jobs.train(Store(), spec, out, work, **options, report=_say)
 
 
 @command("complete")
 @argument("run", PlannedRun())
 @device
+@driver
+@deterministic
 @log
-def complete(run, device, log):
+@table
+def complete(run, **options):
     """Make a planned run whole (a rule of the workflow).
 
     It is trained, predicts, and has its metrics computed, as far as these are missing or stale.
@@ -41,7 +63,25 @@ def complete(run, device, log):
     from distillbench import jobs
     from distillbench.store import Store
 
-    jobs.complete(Store(), run, device, log, report=_say)
+    jobs.complete(Store(), run, **options, report=_say)
+
+
+@command("table")
+@run
+@click.option(
+    "--checkpoint", type=click.Choice(["last", "best"]), default="last", help="of its weights (default: last)"
+)
+@device
+def make_table(run, checkpoint, device):
+    """Make the table of a finished run's logits for all views of all training images (a rule of the workflow).
+
+    Students that need no more of their teacher than its logits look them up there. Interrupted, the same command goes
+    on where it stopped; a table that is there is verified, and made again if it is damaged or of other weights.
+    """
+    from distillbench import jobs
+    from distillbench.store import Store
+
+    jobs.make_table(Store(), run, checkpoint, device, report=_say)
 
 
 def _say(line):
@@ -134,4 +174,4 @@ def diff(run, other):
             print(f"{key}: {left} -> {right}")
 
 
-COMMANDS = (train, complete, evaluate, ls, show, diff)
+COMMANDS = (train, complete, make_table, evaluate, ls, show, diff)

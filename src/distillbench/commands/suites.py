@@ -16,13 +16,20 @@ partial = click.option(
 @command("plan")
 @suite
 @only
-def plan(suite, only):
+@click.option(
+    "--table",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="tables of teachers' logits: where they save work, as --config table=... has it (default: auto)",
+)
+def plan(suite, only, table):
     """Say which runs of a suite are done and which would be trained.
 
-    Their specifications are written to results/specs.
+    And which teachers would get a table of their logits. Specifications are written to results/specs.
     """
     from distillbench.loggers import require_imports
     from distillbench.planning import plan_where_possible
+    from distillbench.planning.tables import plan_tables, summary
     from distillbench.store import LookingStore
 
     part, unwritten = plan_where_possible(suite, only)
@@ -37,6 +44,8 @@ def plan(suite, only):
         print(f"{state:8} {run:{width}}  {', '.join(names)}{f'  ({detail})' if detail else ''}")
     todo = store.untrained(part.runs)
     print(f"\n{len(rows)} runs, {len(rows) - len(todo)} trained, {len(todo)} to train")
+    for line in summary(plan_tables(part, store, table), store):
+        print(line)
     for note in dict.fromkeys([*part.notes, *(f"{cell.row}: {note}" for cell in part.cells for note in cell.notes)]):
         print(f"note: {note}")
     if unwritten:
@@ -53,9 +62,11 @@ def plan(suite, only):
 def status(suite):
     """Say how far a suite is: counts, running epochs, failures and their reasons."""
     from distillbench.planning import plan_suite
+    from distillbench.planning.tables import states as states_of_tables
     from distillbench.store import LookingStore
 
-    runs = plan_suite(suite, write=False).runs
+    planned = plan_suite(suite, write=False)
+    runs = planned.runs
     store = LookingStore(planned=runs)
     states = {run: store.state(run) for run in runs}
     counts = {}
@@ -66,6 +77,8 @@ def status(suite):
     for run, (state, detail) in states.items():
         if detail:
             print(f"  {state:8} {run}: {detail}")
+    for (run, checkpoint), (state, detail) in states_of_tables(planned, store).items():
+        print(f"  table    {run} ({checkpoint}) {state}: {detail}")
     for run in runs:
         if states[run][0] in ("done", "stale", "trained"):
             for warning in store.warnings(run):

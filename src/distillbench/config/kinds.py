@@ -138,7 +138,8 @@ IDENTIFIED = {
     "bibtex": _must(lambda value: isinstance(value, str), 'a text, """@article{key, ...}"""', ""),
 }
 KEYS = {"keys": Field(_keys, {})}
-DIGESTS = ("sha256", "md5", "num_train", "num_test")
+COUNTS = ("num_train", "num_test")
+DIGESTS = ("sha256", "md5", *COUNTS)
 
 
 def _method(values):
@@ -202,7 +203,8 @@ TRANSFORM = Kind(
     },
 )
 # DIGESTS: what tells these images from others, any or all: SHA-256 of the prepared images, the published MD5 of the
-# archive, numbers of images; zoo: the folder of models/ that has its networks.
+# archive; COUNTS, the numbers of images, which are part of a run's identity where neither is known; zoo: the folder of
+# models/ that has its networks.
 DATASET = Kind(
     "dataset",
     "data",

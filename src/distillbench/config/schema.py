@@ -59,8 +59,8 @@ SOLVER = {
     "MOMENTUM": Key(0.9, "momentum of SGD, without Nesterov", minimum=0, maximum=1, why="it changes every update"),
     "PRECISION": Key(
         "tf32",
-        "arithmetic of convolutions and linear layers; tf32 is fp32 where the device has no TF32",
-        choices=("fp64", "fp32", "tf32"),
+        "arithmetic of the student's convolutions, all else is fp32 (fp64); tf32 is fp32 where the device has none",
+        choices=("fp64", "fp32", "tf32", "bf16"),
         why="rounding decides the trajectory; always explicit, never chosen by the device",
     ),
     "THREADS": Key(

@@ -12,7 +12,7 @@ import rfc8785
 
 from distillbench.config import components
 from distillbench.config.keys import UNSET
-from distillbench.config.kinds import DIGESTS
+from distillbench.config.kinds import COUNTS, DIGESTS
 from distillbench.config.schema import SCHEMA
 from distillbench.errors import UserError
 from distillbench.files import read_json
@@ -228,7 +228,8 @@ def build_specification(config, *, transforms, teacher, seed):
 def evaluated(dataset, network):
     """What of a specification its evaluation depends on, as the code at hand does it. dataset, network: names."""
     declared = components.datasets()[dataset]
-    digests = {field: declared[field] for field in DIGESTS if declared[field] is not None}
+    stated = {field: declared[field] for field in DIGESTS if declared[field] is not None}
+    digests = {field: value for field, value in stated.items() if field not in COUNTS} or stated
     return {
         "schema": SCHEMA,
         "task": "classification",

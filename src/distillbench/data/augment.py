@@ -22,6 +22,17 @@ class CropFlip:
         flips = torch.rand(shape, generator=generator) < (0.5 if self.flip else 0.0)
         return {"row": rows, "column": columns, "flip": flips}
 
+    def numbers(self, draws):
+        """The number of each drawn view among the `view_count` views of an image, int64, of the shape of the draws."""
+        positions = 2 * self.padding + 1
+        return (draws["flip"] * positions + draws["row"]) * positions + draws["column"]
+
+    def draws_of(self, numbers):
+        """The draws that `numbers` gives these numbers."""
+        positions = 2 * self.padding + 1
+        places = numbers % positions**2
+        return {"row": places // positions, "column": places % positions, "flip": numbers >= positions**2}
+
     def prepared(self, images):
         """The images [N, H, W, 3] of a split as `apply` reads them: with their zeros."""
         return F.pad(images, (0, 0, *4 * (self.padding,)))

@@ -10,6 +10,7 @@ bibtex = """
   year = {2009}
 }"""
 md5 = "c58f30108f718f92721af3b95e74349a"  # of cifar-10-python.tar.gz
+num_train = 50000
 zoo = "cifar"
 num_classes = 10
 image_size = 32

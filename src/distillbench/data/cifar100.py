@@ -13,6 +13,7 @@ bibtex = """
   year = {2009}
 }"""
 md5 = "eb9058c3a382ffc7106e4002c42a8d85"  # of cifar-100-python.tar.gz
+num_train = 50000
 zoo = "cifar"
 num_classes = 100
 image_size = 32

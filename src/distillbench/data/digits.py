@@ -19,6 +19,7 @@ bibtex = """
   year = {1998}
 }"""
 sha256 = "48db201551853b5cc0d8d9d0943637ae80d74ad64e7e90d52f8f4b8eb327e2f3"
+num_train = 300
 zoo = "cifar"
 num_classes = 10
 image_size = 16

@@ -13,6 +13,7 @@ bibtex = """
   year = {2015}
 }"""
 md5 = "90528d7ca1a48142e341f4ef8d21d0de"  # of tiny-imagenet-200.zip
+num_train = 100000
 zoo = "tiny_imagenet"
 num_classes = 200
 image_size = 64

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from distillbench.config import components
+from distillbench.config.views import view_count
 from distillbench.data.augment import augmentation_of
 from distillbench.engine.streams import generator
 from distillbench.group import Alone
 from distillbench.tasks.classification.batches import Batch
 
-DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "tf32": torch.float32}
+DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32}  # of weights
 EVALUATION_BATCH = {"cpu": 128}  # what fits a core's cache; elsewhere 1024
 
 
@@ -47,9 +48,11 @@ class Split(NamedTuple):
 class Feed:
     """Augmented batches of a resident split. The epoch's plan and the position in it are tensors that never move.
 
-    plan: {"order": [N], and what the augmentation draws: [views, N]}; position: 0-d, how many images of the epoch are
-    behind it.
+    plan: {"order": [N], and what the augmentation draws: [views, N]}, with `number_views` also {"number": [views, N]};
+    position: 0-d, how many images of the epoch are behind it.
     """
+
+    numbered = False
 
     def __init__(self, split, views, seed, group=None):
         """views: of the specification, their count and augmentation."""
@@ -69,7 +72,16 @@ class Feed:
         return len(self.split.labels)
 
     def _plan(self, epoch):
-        return epoch_plan(self.seed, epoch, len(self), self.views["count"], self.augmentation)
+        plan = epoch_plan(self.seed, epoch, len(self), self.views["count"], self.augmentation)
+        if self.numbered:
+            count = view_count(self.views["augmentation"])
+            plan["number"] = plan["order"] * count + self.augmentation.numbers(plan)
+        return plan
+
+    def number_views(self):
+        """Have batches say which views they hold, of an augmentation that has finitely many."""
+        self.numbered = True
+        self.plan["number"] = self._plan(1)["number"].to(self.device)
 
     def begin(self, epoch, position=0):
         """Go to a position, a number of images, of an epoch (from 1 on)."""
@@ -83,11 +95,12 @@ class Feed:
         self.position += size
         index = self.plan["order"].index_select(0, places)
         drawn = {name: draws.index_select(1, places) for name, draws in self.plan.items() if name != "order"}
+        numbers = tuple(drawn.pop("number", ()))
         views = tuple(
             self.split.normalised(self.augmentation.apply(self.images, index, {n: d[view] for n, d in drawn.items()}))
             for view in range(self.views["count"])
         )
-        return Batch(views, self.labels.index_select(0, index), index, self.group)
+        return Batch(views, self.labels.index_select(0, index), index, self.group, numbers)
 
 
 def epoch_plan(seed, epoch, num_images, views, augmentation):

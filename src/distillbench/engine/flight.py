@@ -24,6 +24,8 @@ class Progress:
     best_epoch: int = 0
     best_weights: dict = field(default_factory=dict)
     seconds: float = 0.0  # of all attempts so far
+    teacher_source: str | None = None  # see `teacher.Source`
+    why_live: str = ""
 
     def end_epoch(self, row, network, split, headline):
         """Note a finished epoch; the best one is the first with the highest headline metric on the evaluated split."""
@@ -45,6 +47,7 @@ class Flight:
     def __init__(self, work, specification, inputs, save_seconds):
         self.work, self.specification, self.inputs, self.save_seconds = Path(work), specification, inputs, save_seconds
         self.saved, self.saved_epoch, self.attempts = time.monotonic(), 0, 1 + self._earlier_attempts()
+        self._earlier = None
 
     def _earlier_attempts(self):
         """How many processes began this run before, also those that were stopped before they saved anything."""
@@ -54,9 +57,19 @@ class Flight:
         except (UserError, TypeError, ValueError, AttributeError):  # damaged; what counts is the state
             return 1
 
-    def resume(self, learner, report=print):
-        """The progress of an earlier attempt at the same specification, put into the learner; else a fresh one."""
-        path, progress = self.work / STATE, Progress()
+    def earlier(self, report=print):
+        """The state of an earlier attempt at the same specification from the same inputs; {} if there is none."""
+        if self._earlier is None:
+            self._earlier = self._read_state(report)
+        return self._earlier
+
+    def teacher_source(self, report=print):
+        """Where an earlier attempt had its teacher's logits from; None if none is gone on with."""
+        state = self.earlier(report)
+        return state["progress"].get("teacher_source", "live") if state else None
+
+    def _read_state(self, report):
+        path = self.work / STATE
         if path.exists():
             state = load_tensors(path)
             if not isinstance(state, dict) or not {"sha256", "learner", "progress"} <= state.keys():
@@ -64,12 +77,19 @@ class Flight:
             if state["sha256"] != self.specification.digest:
                 raise UserError(f"{path}: the state of another run; remove {self.work}")
             if state.get("inputs", self.inputs) == self.inputs:
-                learner.load_state_dict(state["learner"])
-                learner.sums.load_state_dict(state["progress"].pop("sums"))
-                progress = Progress(**state["progress"])
-                self.saved_epoch = len(progress.rows)
-            else:
-                report(f"{path}: made with another {_differing(state['inputs'], self.inputs)}; training begins anew")
+                return state
+            report(f"{path}: made with another {_differing(state['inputs'], self.inputs)}; training begins anew")
+        return {}
+
+    def resume(self, learner, report=print, teacher_source=None, why_live=""):
+        """The progress of an earlier attempt, put into the learner; else a fresh one with what else is given."""
+        state, self._earlier = self.earlier(report), {}
+        progress = Progress(teacher_source=teacher_source, why_live=why_live)
+        if state:
+            learner.load_state_dict(state["learner"])
+            learner.sums.load_state_dict(state["progress"].pop("sums"))
+            progress = Progress(**{"teacher_source": teacher_source, **state["progress"]})
+            self.saved_epoch = len(progress.rows)
         self.report(progress)
         return progress
 
@@ -77,10 +97,10 @@ class Flight:
         """Save if the last time is `save_seconds` ago. Raises RunFailed, saving nothing, once a sum is not finite."""
         if time.monotonic() - self.saved < self.save_seconds:
             return
-        sums = learner.sums.state_dict() if progress.position else {}
-        for name, value in sums.items():
+        for name, value in learner.sums.totals().items() if progress.position else ():
             if not value.isfinite().all():
                 raise RunFailed(f"{name} is not finite in epoch {progress.epoch}")
+        sums = learner.sums.state_dict() if progress.position else []
         content = {"sha256": self.specification.digest, "inputs": self.inputs, "learner": learner.state_dict()}
         save_tensors(self.work / STATE, {**content, "progress": {**vars(progress), "sums": sums, "seconds": seconds}})
         self.saved, self.saved_epoch = time.monotonic(), len(progress.rows)
@@ -89,7 +109,7 @@ class Flight:
         """Leave for `distillbench status` how far the run is, and how far a state of it is saved."""
         content = {"attempts": self.attempts, "epoch": len(progress.rows), "saved_epoch": self.saved_epoch}
         content["epochs"] = self.specification["schedule"]["EPOCHS"]
-        content["reached"] = progress.reached
+        content |= {"reached": progress.reached, "teacher_source": progress.teacher_source}
         write_atomically(self.work / PROGRESS, to_json(content))
 
 

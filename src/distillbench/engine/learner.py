@@ -5,7 +5,7 @@ import torch
 from distillbench import tasks
 from distillbench.config import components
 from distillbench.engine.feed import DTYPES
-from distillbench.engine.networks import LiveTeacher, Student
+from distillbench.engine.networks import LiveTeacher, Student, TableTeacher
 from distillbench.engine.streams import initialisation
 from distillbench.engine.sums import Sums, averages, batch_sums, check_returned
 from distillbench.errors import UserError
@@ -21,8 +21,10 @@ class Learner:
     deployed: the network that the run leaves; sums: what the steps of an epoch add up to.
     """
 
-    def __init__(self, specification, feed, teacher=None):
-        """feed: `feed.Feed` of the training images; teacher: the frozen network where the specification names one."""
+    def __init__(self, specification, feed, teacher=None, table=None):
+        """feed: `feed.Feed` of the training images; teacher: the frozen network where the specification names one;
+        table: its logits [N, V, C], fp32, on the feed's device, which are looked up in place of asking it.
+        """
         dataset = components.datasets()[specification["dataset"]["name"]]
         seed, self.feed, self.teacher = specification["seed"], feed, teacher
         with initialisation(seed, "student"):
@@ -34,22 +36,28 @@ class Learner:
         for module in filter(None, (self.student, self.method, teacher)):
             module.to(device=feed.device, dtype=dtype, memory_format=torch.channels_last)
         self.deployed, self.name = self.method.deployed(self.student), specification["method"]["name"]
-        features = self.method.teacher == "network"
-        self.callables = Student(self.student), teacher and LiveTeacher(teacher, features)
+        precision, features = specification["precision"], self.method.teacher == "network"
+        if table is not None:
+            feed.number_views()
+        asked = teacher and LiveTeacher(teacher, precision, features) if table is None else TableTeacher(table)
+        self.callables = Student(self.student, precision), asked
         self.task = tasks.part(specification["task"], "training")
         parameters = [p for module in (self.student, self.method) for p in module.parameters() if p.requires_grad]
         self.trainer = build_trainer(specification, parameters, feed.group)
         self.schedule = {name: torch.zeros((), dtype=dtype, device=feed.device) for name in self.method.schedule(1)}
         self.sums, self.observed = Sums(feed.device), {}  # observed: shapes of what the method has observed
 
-    def step(self, size):
-        """One update with the next `size` images of the feed. Nothing in here waits for the device."""
+    def step(self, size, observing=True):
+        """One update with the next `size` images of the feed. Nothing in here waits for the device.
+
+        observing: whether the method's observations of this batch go into the sums.
+        """
         batch = self.feed.batch(size)
         students, teachers, losses = self.method(*self.callables, batch, self.schedule)
-        observed = self.method.observations(*of_views(students, teachers), batch, losses)
+        observed = self.method.observations(*of_views(students, teachers), batch, losses) if observing else {}
         check_returned(self.name, losses, observed, self.observed, self.task.HITS)
         self.trainer.update(losses)
-        self.sums.add(batch_sums(self.task, students[0], batch.target, losses, observed))
+        self.sums.add(batch_sums(self.task, students[0], batch.target, losses, observed if observing else None))
 
     def begin(self, epoch, lr, position=0):
         """Go to a position in an epoch: its order of images, learning rate and schedule, in tensors of the step."""
@@ -79,13 +87,13 @@ class Learner:
         sums, network = Sums(self.feed.device), self.deployed.eval()
         for images, target in split.batches():
             output = Output(*network(images))
-            sums.add(batch_sums(self.task, output, target, self.task.label_losses(output, target), {}))
-        return averages(self.task, sums.state_dict())
+            sums.add(batch_sums(self.task, output, target, self.task.label_losses(output, target)))
+        return averages(self.task, sums)
 
     def statics(self):
         """All tensors that a step keeps for the next one: from the first step on they never move."""
         modules = (tensor for module in (self.student, self.method) for tensor in module.state_dict().values())
-        own = (*self.schedule.values(), *self.sums.declared.values(), *self.feed.plan.values(), self.feed.position)
+        own = (*self.schedule.values(), *self.sums.stacks.values(), *self.feed.plan.values(), self.feed.position)
         return [*modules, *self.trainer.statics(), *own]
 
     def state_dict(self):

@@ -1,15 +1,20 @@
 """The training loop: epochs of steps, each with a line of history.csv."""
 
+import math
+
 from distillbench import tasks
 from distillbench.engine.sums import averages
 from distillbench.errors import RunFailed
 from distillbench.store.layout import evaluations
 
+OBSERVED_EVERY = 5  # the method observes every fifth step of a run: what history.csv has of it costs operations
 
-def train_epochs(specification, learner, evaluated, progress, flight, watch, report, log):
+
+def train_epochs(specification, learner, driver, evaluated, progress, flight, watch, report, log):
     """Train from where `progress` stands to the last epoch.
 
-    evaluated: `feed.Split`, whose accuracy each epoch ends with; report, log: as of `run.train`.
+    driver: of `drivers.drive`; evaluated: `feed.Split`, whose accuracy each epoch ends with;
+    report, log: as of `run.train`.
     """
     schedule, size, num_images = specification["schedule"], specification["batch"]["size"], len(learner.feed)
     split, headline = evaluations(specification)["best"].split, tasks.task(specification["task"]).headline
@@ -17,7 +22,8 @@ def train_epochs(specification, learner, evaluated, progress, flight, watch, rep
         learner.begin(progress.epoch, learning_rate(schedule, progress.epoch), progress.position)
         while progress.position < num_images:  # the last and smaller batch included
             count = min(size, num_images - progress.position)
-            learner.step(count)
+            number = (progress.epoch - 1) * math.ceil(num_images / size) + progress.position // size
+            driver.step(count, observing=number % OBSERVED_EVERY == 0)
             progress.position += count
             flight.save_sometimes(learner, progress, watch.seconds())
         row = epoch_row(schedule, progress.epoch, learner, {split: learner.evaluate(evaluated)})
@@ -40,7 +46,7 @@ def epoch_row(schedule, epoch, learner, evaluated):
 
     Raises RunFailed unless every number in it is finite.
     """
-    trained = averages(learner.task, learner.sums.state_dict())
+    trained = averages(learner.task, learner.sums)
     row = {"epoch": epoch, "lr": learning_rate(schedule, epoch)}
     row["train_loss"] = sum(value for name, value in trained.items() if name.startswith("loss_"))
     for split, values in {"train": trained, **evaluated}.items():

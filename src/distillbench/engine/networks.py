@@ -1,27 +1,78 @@
 """Student and teacher as a method sees them: functions of a batch."""
 
-import torch
+from collections.abc import Mapping
 
+import torch
+import torch.nn as nn
+
+from distillbench.engine.device import computing_in
 from distillbench.tasks.classification.batches import Output
 
 
 class Student:
-    """`Batch` -> a tuple of `Output`, one a view."""
+    """`Batch` -> a tuple of `Output`, one a view. precision: of its convolutions, as a specification names it."""
 
-    def __init__(self, network):
-        self.network = network
+    def __init__(self, network, precision):
+        self.network, self.precision = network, precision
+        if precision == "bf16":
+            for module in network.modules():
+                if isinstance(module, nn.Linear):
+                    module.forward = _without_autocast(module.forward)
 
     def __call__(self, batch):
-        return tuple(Output(*self.network(view)) for view in batch.views)
+        return tuple(map(self._output, batch.views))
+
+    def _output(self, view):
+        with computing_in(self.precision, view.device.type):
+            logits, features = self.network(view)
+        return Output(logits, InFloat(features) if self.precision == "bf16" else features)
 
 
-class LiveTeacher:
-    """The same of a frozen network, without gradient; features: whether they are there besides the logits."""
+class LiveTeacher(Student):
+    """The same of a frozen network, without gradient; features: whether they are there besides the logits.
 
-    def __init__(self, network, features):
-        self.network, self.features = network, features
+    Its logits alone, which a table could hold in its place, are computed in IEEE arithmetic.
+    """
+
+    def __init__(self, network, precision, features):
+        super().__init__(network, precision if features or precision == "fp64" else "fp32")
+        self.features = features
 
     @torch.no_grad()
     def __call__(self, batch):
-        outputs = (self.network(view) for view in batch.views)
-        return tuple(Output(logits, features if self.features else {}) for logits, features in outputs)
+        return tuple(Output(o.logits, o.features if self.features else {}) for o in super().__call__(batch))
+
+
+class TableTeacher:
+    """The same from a table of the teacher's logits for all views of all training images, [N, V, C]."""
+
+    def __init__(self, table):
+        self.rows = table.flatten(0, 1)
+
+    def __call__(self, batch):
+        return tuple(Output(self.rows.index_select(0, numbers), {}) for numbers in batch.view_numbers)
+
+
+class InFloat(Mapping):
+    """Features in float32, each converted when it is asked for."""
+
+    def __init__(self, features):
+        self.features = features
+
+    def __getitem__(self, name):
+        feature = self.features[name]
+        return feature.float() if isinstance(feature, torch.Tensor) else [entry.float() for entry in feature]
+
+    def __iter__(self):
+        return iter(self.features)
+
+    def __len__(self):
+        return len(self.features)
+
+
+def _without_autocast(forward):
+    def in_float(images):
+        with torch.autocast(images.device.type, enabled=False):
+            return forward(images.float())
+
+    return in_float

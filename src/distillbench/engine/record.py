@@ -39,12 +39,13 @@ class Stopwatch:
         return self.earlier + time.monotonic() - self.start
 
 
-def write_run(out, specification, network, progress, teacher_digest, attempts, watch, source):
+def write_run(out, specification, network, progress, teacher_digest, attempts, watch, source, how):
     """Write the files of a finished run into the folder `out`.
 
     network: what is deployed; progress: `flight.Progress` after the last epoch; teacher_digest: of the teacher's
     weights really used, or None; attempts: number of processes that it took; source: where the specification was
-    written down (file, row, dialect), or None.
+    written down (file, row, dialect), or None; how: what does not belong to the specification and was decided where the
+    run was trained (driver, why, effective precision, where the teacher's logits came from, ...), of the last attempt.
     """
     out = Path(out)
     last = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -61,6 +62,7 @@ def write_run(out, specification, network, progress, teacher_digest, attempts, w
         "multiply_adds": multiply_adds,
         "source": source,
         "attempts": attempts,
+        "engine": how,
         "seconds": round(watch.seconds(), 3),
         "images_per_second": round(watch.images / watch.seconds(), 1),
         "peak_memory_mb": peak_memory_mb(watch.device),

@@ -1,15 +1,17 @@
 """One training run, teacher or student, from its specification to its finished directory."""
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from distillbench.config.implemented import require_trainable
-from distillbench.engine.device import prepare_device
+from distillbench.engine.device import effective_precision, prepare_device, require_precision
+from distillbench.engine.drivers import drive
 from distillbench.engine.feed import Feed, Split
 from distillbench.engine.flight import Flight, finish
 from distillbench.engine.learner import Learner
 from distillbench.engine.loop import train_epochs
 from distillbench.engine.record import Stopwatch, write_run
+from distillbench.engine.teacher import teacher_source
 from distillbench.engine.weights import load_teacher
 from distillbench.errors import UserError
 from distillbench.store.claim import claim
@@ -25,20 +27,24 @@ def train(
     work,
     runs,
     device="auto",
+    driver="auto",
+    deterministic=False,
     save_seconds=30.0,
     source=None,
     report=print,
     logger=nullcontext,
     again=False,
+    table="auto",
 ):
     """Train a run, or go on where an earlier process stopped: the result is the same.
 
     specification: `Specification`; images: `data.Images`; out: the run's directory, which becomes complete at
     the end; work: directory of the state in flight; runs: folder of all runs, where the teacher lies;
+    driver: of `drivers.DRIVERS`; deterministic: see `device.prepare_device`;
     save_seconds: at most so much work is lost if the process is killed; source: for the record;
     report: called with a line of text an epoch; logger: gives a context manager of a function that is called with
     each line of history.csv, {name: number}, or of None; again: also where the run is finished, which stays as it is
-    until the new realisation is complete.
+    until the new realisation is complete; table: "never" for a live teacher where a table of its logits could be used.
     Raises UserError if the teacher is missing or another than meant, or if this code does not do what the
     specification says; RunFailed if a loss is not finite.
     """
@@ -51,18 +57,38 @@ def train(
             return
         if finished(out) and not again:
             return discard(work)
-        device = prepare_device(specification, device)
+        device = prepare_device(specification, device, deterministic)
+        require_precision(specification["precision"], device)
         training, evaluated = (Split.put(*arrays, specification, device) for arrays in (images.training, images.test))
         teacher, teacher_digest = load_teacher(specification, runs)
-        learner = Learner(specification, Feed(training, specification["views"], specification["seed"]), teacher)
         inputs = {"dataset": images.digest, "teacher": teacher_digest}
         flight = Flight(work, specification, inputs, save_seconds)
-        progress = flight.resume(learner, report)
+        begun = flight.teacher_source(report)
+        logits = teacher_source(specification, teacher_digest, Path(runs).parent, device, begun, table, report)
+        feed = Feed(training, specification["views"], specification["seed"])
+        learner = Learner(specification, feed, teacher, logits.table)
+        driver = drive(learner, driver, report)
+        progress = flight.resume(learner, report, logits.kind, logits.why)
         watch = Stopwatch(progress.seconds, device, specification["schedule"]["EPOCHS"] * len(learner.feed))
-        with logger() as log:
-            train_epochs(specification, learner, evaluated, progress, flight, watch, report, log)
-        left = (specification, learner.deployed, progress, teacher_digest, flight.attempts, watch, source)
+        with logger() as log, refused_if_random(deterministic):
+            train_epochs(specification, learner, driver, evaluated, progress, flight, watch, report, log)
+        precision = effective_precision(specification["precision"], device)
+        how = {"driver": driver.name, "why": driver.why, "precision": precision, "deterministic": deterministic}
+        how |= {"teacher_source": progress.teacher_source, "why_live": progress.why_live or None}
+        left = (specification, learner.deployed, progress, teacher_digest, flight.attempts, watch, source, how)
         finish(work, out, lambda folder: write_run(folder, *left))
+
+
+@contextmanager
+def refused_if_random(deterministic):
+    """Raises UserError where torch refuses an operation that adds in an order of its own."""
+    try:
+        yield
+    except RuntimeError as error:
+        if deterministic and "deterministic" in str(error):
+            reason = str(error).partition("You can turn")[0].strip().rstrip(".")
+            raise UserError(f"--deterministic: {reason:.200}; leave it out") from None
+        raise
 
 
 def require_arriving(specification, work):

@@ -1,67 +1,100 @@
 """Sums over an epoch that lie still on the device, and what may be added up."""
 
+import math
+
 import torch
 
 from distillbench.errors import UserError
 
-IMAGES = "images"  # of a batch, beside hits, losses and observations
+IMAGES, OBSERVED = "images", "images_observed"  # of a batch, beside hits, losses and observations
 
 
 class Sums:
-    """float64 sums by name. The first batch that has a name declares it; from then on its tensor never moves.
+    """float64 sums by name. What a batch has is added at once, to the vector of batches that have the same names.
 
-    A name counts for an epoch, which `zero` begins, once a batch of the epoch has it.
+    The first batch with such names declares the vector; from then on it never moves. It counts for an epoch, which
+    `zero` begins, once a batch of the epoch was added to it.
     """
 
     def __init__(self, device):
-        self.device, self.declared, self.counted = device, {}, set()
+        self.device, self.stacks, self.counted = device, {}, set()  # stacks: {((name, shape), ...): [sum of sizes]}
 
     def add(self, values):
         """values: {name: 0-d or 1-d tensor, or number}."""
-        for name, value in values.items():
-            if name not in self.declared:
-                self._declare(name, getattr(value, "shape", ()))
-            self.declared[name] += value.detach() if isinstance(value, torch.Tensor) else value
-        self.counted |= values.keys()
+        rows = [self._row(value) for value in values.values()]
+        if len({row.dtype for row in rows}) > 1:
+            rows = [row.double() for row in rows]
+        names = tuple((name, tuple(getattr(value, "shape", ()))) for name, value in values.items())
+        if names not in self.stacks:
+            self._declare(names)
+        self.stacks[names] += torch.cat(rows)
+        self.counted.add(names)
 
-    def _declare(self, name, shape):
-        self.declared[name] = torch.zeros(shape, dtype=torch.float64, device=self.device)
+    def _row(self, value):
+        if isinstance(value, torch.Tensor):
+            return value.detach().reshape(-1)
+        return torch.full((1,), value, dtype=torch.float64, device=self.device)
+
+    def _declare(self, names):
+        sizes = (math.prod(shape) for _, shape in names)
+        self.stacks[names] = torch.zeros(sum(sizes), dtype=torch.float64, device=self.device)
 
     def zero(self):
-        for value in self.declared.values():
-            value.zero_()
+        for stack in self.stacks.values():
+            stack.zero_()
         self.counted.clear()
 
-    def state_dict(self):
+    def totals(self):
         """{name: tensor} of what counts for the epoch."""
-        return {name: value for name, value in self.declared.items() if name in self.counted}
+        found = {}
+        for names, stack in self.state_dict():
+            parts = stack.split([math.prod(shape) for _, shape in names])
+            for (name, shape), part in zip(names, parts, strict=True):
+                found[name] = found.get(name, 0) + part.reshape(shape)
+        return found
+
+    def state_dict(self):
+        """[(names with their shapes, vector)] of what counts for the epoch."""
+        return [(names, stack) for names, stack in self.stacks.items() if names in self.counted]
 
     def load_state_dict(self, state):
+        """Also a state from before vectors were stacked, {name: tensor}, in which every batch was observed."""
+        if isinstance(state, dict):
+            state = {**state, OBSERVED: state[IMAGES]} if state else {}
+            state = [([(n, v.shape) for n, v in state.items()], torch.cat([v.reshape(-1) for v in state.values()]))]
         self.zero()
-        for name, value in state.items():
-            if name not in self.declared:
-                self._declare(name, value.shape)
-            self.declared[name].copy_(value)
-        self.counted |= state.keys()
+        for names, saved in state:
+            names = tuple((name, tuple(shape)) for name, shape in names)
+            if names not in self.stacks:
+                self._declare(names)
+            self.stacks[names].copy_(saved)
+            self.counted.add(names)
 
 
-def batch_sums(task, output, target, losses, observed):
+def batch_sums(task, output, target, losses, observed=None):
     """{name: what a batch adds to the epoch's sums}: images, losses times images, hits, what the method observed.
 
-    task: the torch half of a task, `tasks.NAME.training`; output: of the first view.
+    task: the torch half of a task, `tasks.NAME.training`; output: of the first view; observed: None of a batch that is
+    not observed.
     """
-    count = target.shape[0]
+    count = torch.full((), target.shape[0], dtype=output.logits.dtype, device=target.device)
     values = {f"loss_{name}": loss * count for name, loss in losses.items()}
-    return {**values, IMAGES: count, **task.hits(output, target), **observed}
+    values |= {IMAGES: count, **task.hits(output, target)}
+    return values if observed is None else {**values, OBSERVED: count, **observed}
 
 
 def averages(task, sums):
-    """{name: float} of the sums by name, per image. The only place that reads them back."""
-    values = {}
-    for name, value in sums.items():
-        values |= zip(columns(name, value.shape), value.reshape(-1).tolist(), strict=True)
-    images = values.pop(IMAGES)
-    return {name: task.per_image(name, value, images) for name, value in values.items()}
+    """{name: float} per image, of `Sums`; of what was observed, per observed image. The only place that reads them
+    back.
+    """
+    values, observed = {}, set()
+    for name, value in sums.totals().items():
+        found = dict(zip(columns(name, value.shape), value.reshape(-1).tolist(), strict=True))
+        values |= found
+        if name not in (IMAGES, OBSERVED, *task.HITS) and not name.startswith("loss_"):
+            observed |= found.keys()
+    images = {True: values.pop(OBSERVED, 0), False: values.pop(IMAGES)}
+    return {name: task.per_image(name, value, images[name in observed]) for name, value in values.items()}
 
 
 def columns(name, shape):
@@ -95,7 +128,7 @@ def check_returned(method, losses, observed, shapes, hits):
             here, earlier = (f"{s[0]} entries" if s else "one number" for s in (shape, shapes[name]))
             remedy = "return sums over the batch, as many in every batch"
             raise UserError(f"{method}: the observation {name} has {here} and had {earlier} before; {remedy}")
-    _check_columns(method, shapes, (IMAGES, *hits))
+    _check_columns(method, shapes, (IMAGES, OBSERVED, *hits))
 
 
 def _check_columns(method, shapes, metrics):

@@ -130,9 +130,10 @@ class Method(nn.Module, ABC):
         """
 
     def observations(self, student, teacher, batch, losses):
-        """{name: 1-d tensor}: sums over the batch that history.csv gets, divided by the epoch's number of images, as
-        train_NAME_0, train_NAME_1, ... (train_NAME of a 0-d one). Called after `losses`, before the update; without
-        effect on the run. A name keeps its length, and takes no column of another (images, a metric, loss...).
+        """{name: 1-d tensor}: sums over the batch that history.csv gets, divided by the number of images, as
+        train_NAME_0, train_NAME_1, ... (train_NAME of a 0-d one). Called after `losses`, before the update, in every
+        fifth step (`engine.loop.OBSERVED_EVERY`), whose images they are divided by; without effect on the run.
+        A name keeps its length, and takes no column of another (images, a metric, loss...).
         """
         return {}
 
@@ -194,9 +195,11 @@ class LogitMethod(Method):
             others = teacher.logits.scatter(1, target, -torch.inf).topk(ranks, dim=1).indices
             picked = gradient.gather(1, torch.cat([target, others], dim=1)) * gradient.shape[0]
             seen = self._seen(student, teacher, batch)
-            confidence = F.softmax(teacher.logits / self.hyperparameters[self.temperature], dim=1).amax(dim=1)
+            confidence = None
             for transform, logits in seen:
                 confidence = transform.confidence(logits, confidence)
+            if confidence is None:
+                confidence = F.softmax(teacher.logits / self.hyperparameters[self.temperature], dim=1).amax(dim=1)
             bins = torch.arange(BINS, device=gradient.device)
             member = ((confidence * BINS).long().clamp(max=BINS - 1)[:, None] == bins).to(gradient.dtype)
             observed = {

@@ -2,7 +2,7 @@
 
 from distillbench.errors import UserError
 from distillbench.files import read_json
-from distillbench.store.layout import FAILURE, PROGRESS
+from distillbench.store.layout import FAILURE, PROGRESS, STATE
 
 
 def failure(run_id, work, log):
@@ -18,6 +18,14 @@ def _last_words(run_id, log):
     """The end of the log of a job that died before it began: the first thing that one says is the run's name."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
     return f"{lines[-1]} (in {log})" if lines and not any(line.startswith(run_id) for line in lines) else ""
+
+
+def teacher_source(work):
+    """Where a run in flight has its teacher's logits from: "table", "live", or None where nothing is gone on with."""
+    try:
+        return read_json(work / PROGRESS).get("teacher_source", "live") if (work / STATE).exists() else None
+    except (UserError, AttributeError):  # damaged: of a version without tables, for all that is known
+        return "live"
 
 
 def progress(work, running):

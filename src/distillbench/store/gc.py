@@ -29,7 +29,7 @@ for path in sorted(pathlib.Path("params").glob("*.yaml")):
 
 
 class Unused(NamedTuple):
-    """All that lies there of a run: parts are "run", "work" (state in flight) and "spec"."""
+    """All that lies there of a run: parts are "run", "work" (state in flight), "spec" and "table" (of its logits)."""
 
     run: str
     parts: dict  # {part: path}
@@ -236,7 +236,8 @@ def _with_teachers(runs, places, store, problems):
 def _places(store):
     """{run id: {part: path}} of everything that is named like a run, complete or not."""
     found = {}
-    for part, folder, ending in (("run", "runs", ""), ("work", "work", ""), ("spec", "specs", ".json")):
+    folders = (("run", "runs", ""), ("work", "work", ""), ("spec", "specs", ".json"), ("table", "tables", ""))
+    for part, folder, ending in folders:
         for path in (store.results / folder).glob(f"*/*/*/*{ending}"):
             run = path.relative_to(store.results / folder).as_posix().removesuffix(ending)
             if re.fullmatch(RUN_ID, run):

@@ -27,9 +27,13 @@ class Trainer:
         """(gradients of the sum of the losses,): a list with one, or None, for each parameter."""
         sum(losses.values()).backward()
         gradients = [parameter.grad for parameter in self.parameters]
+        self.forget_gradients()
+        return (gradients,)
+
+    def forget_gradients(self):
+        """A step leaves none, unless it was broken off."""
         for parameter in self.parameters:
             parameter.grad = None
-        return (gradients,)
 
     @torch.no_grad()
     def descend(self, gradients):

@@ -18,7 +18,10 @@ class Transform(nn.Module, ABC):
         """(student logits, teacher logits), [N, C] each, of those of a `Batch`."""
 
     def confidence(self, logits_teacher, confidence):
-        """[N]: the teacher's confidence that figures show; confidence: as it is without this transform."""
+        """[N]: the teacher's confidence that figures show; confidence: that of a transform before this one, or None.
+
+        Where all give None it is the largest softened probability.
+        """
         return confidence
 
     def observations(self, logits_teacher, batch, member):

@@ -21,9 +21,9 @@ def _columns(frame, name):
 
 
 def vectors(results, row, pair, name):
-    """Mean over a cell's runs, a line an epoch, a column a class; None where none observed it."""
+    """Mean over a cell's runs, a line an epoch that was observed, a column a class; None where none observed it."""
     found = [frame[_columns(frame, name)] for frame in frames(results, row, pair) if _columns(frame, name)]
-    return sum(found) / len(found) if found else None
+    return (sum(found) / len(found)).dropna() if found else None
 
 
 def mean_vector(results, row, pair, name):

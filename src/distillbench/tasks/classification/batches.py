@@ -21,6 +21,9 @@ class Output(NamedTuple):
 class Batch(NamedTuple):
     """A batch with names: `views` holds `Method.views` augmentations [N, 3, H, W] of the same images.
 
+    view_numbers: of each view, which of all views of all training images it is, [N] int64; only where a table of the
+    teacher's logits is looked up by it.
+
     Where several processes train a run, each has a part of every batch: what couples its images goes through `mean`,
     `gather` and `mine`.
     """
@@ -29,6 +32,7 @@ class Batch(NamedTuple):
     target: Tensor  # [N], int64 class numbers
     index: Tensor  # [N], int64 positions in the training set
     group: Alone = Alone()
+    view_numbers: tuple[Tensor, ...] = ()
 
     def gather(self, tensor):
         """A tensor [N, ...] of this process's images, of all images of the batch."""

@@ -14,7 +14,7 @@ def label_losses(output, target):
 def hits(output, target):
     """{name: how many images}, 0-d, of an `Output` and labels [N]."""
     rank = target_rank(output.logits, target)
-    return {name: (rank < first).sum() for name, first in HITS.items()}
+    return {name: (rank < first).sum(dtype=output.logits.dtype) for name, first in HITS.items()}
 
 
 def target_rank(logits, target):
@@ -23,7 +23,7 @@ def target_rank(logits, target):
     It decides every accuracy, of histories and predictions, so that devices and tables cannot differ in ties.
     """
     own, classes = logits.gather(1, target[:, None]), torch.arange(logits.shape[1], device=logits.device)
-    return ((logits > own) | ((logits == own) & (classes < target[:, None]))).sum(dim=1)
+    return torch.where(classes < target[:, None], logits >= own, logits > own).sum(dim=1)
 
 
 def per_image(name, value, images):
