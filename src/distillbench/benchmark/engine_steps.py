@@ -5,8 +5,8 @@ from distillbench.benchmark.steps import Steps
 from distillbench.engine.device import prepare_device, require_precision
 from distillbench.engine.drivers import drive
 from distillbench.engine.learner import Learner
-from distillbench.engine.replay import Recording, untouched
 from distillbench.engine.loop import OBSERVED_EVERY
+from distillbench.engine.replay import Recording, untouched
 from distillbench.engine.table import read_table
 
 
@@ -39,10 +39,10 @@ class Engine(Steps):
             self.learner.sums.zero()
 
     def operations(self):
-        """{"observed", "plain"}: operations of a step that compute, where the method observes the batch and not."""
+        """{"observed", "not observed"}: operations that compute, of a step on a batch that is observed or not."""
         self.learner.begin(EPOCH, self.lr)
         counts = {}
-        for name, observing in (("observed", True), ("plain", False)):
+        for name, observing in (("observed", True), ("not observed", False)):
             with untouched(self.learner), Recording() as recording:
                 self.learner.step(self.job.size.batch, observing)
             counts[name] = len(recording.computing)

@@ -14,8 +14,8 @@ from distillbench.config.resolve import flatten, resolve
 from distillbench.config.specification import build_specification
 from distillbench.engine.feed import Feed, Split
 from distillbench.engine.streams import generator, initialisation
-from distillbench.errors import UserError, one_of
 from distillbench.engine.weights import weights_digest
+from distillbench.errors import UserError, one_of
 from distillbench.models import build_network
 from distillbench.store.tables import header_of, key_of
 

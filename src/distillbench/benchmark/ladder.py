@@ -31,6 +31,11 @@ class Rung(NamedTuple):
     def table(self):
         return self.options.get("table", False)
 
+    @property
+    def loads(self):
+        """Whether its images come from a loader with worker processes."""
+        return self.kind == "upstream" or (self.kind == "plain" and not self.options.get("resident"))
+
 
 class Obstacles(NamedTuple):
     """Why graphs, a table, bf16 or several processes cannot be had; "" where they can."""
@@ -41,34 +46,39 @@ class Obstacles(NamedTuple):
     processes: str = ""
 
 
-def ladder(precision, threads, processes, obstacles):
-    """The rungs in their order; precision, threads: of R0; processes: of the rungs with several."""
-    rungs, options, before = [Rung(name, "plain", "R0", precision, {}, threads) for name in ("R0", NOISE)], {}, "R0"
+def ladder(precision, threads, processes, obstacles, upstream=""):
+    """The rungs in their order; precision, threads: of R0; processes: of the rungs with several; upstream: the name of
+    the rung of a checkout, "" without one.
+    """
+    rungs = [Rung(name, "plain", before, precision, {}, threads) for name, before in (("R0", ""), (NOISE, "R0"))]
+    if upstream:
+        rungs.append(Rung(upstream, "upstream", "R0", precision, {}, threads))
+    options, before = {}, "R0"
     for name, change in PLAIN.items():
         options = options | change
         rungs.append(Rung(name, "plain", before, precision, options, threads))
         before = name
-    several = 1 if threads else None  # on a CPU its cores are shared out
-    live = "CUDA graph" if not obstacles.graph else "engine"
-    found = [("engine", before, {"driver": "eager"}, ""), ("CUDA graph", "engine", {"driver": "graph"}, obstacles.graph)]
-    driver = {"driver": "auto"}
-    found.append(("logit table", live, {**driver, "table": True}, obstacles.table))
-    for name, before, options, obstacle in found:
-        rungs.append(Rung(name, "engine", before, precision, options, threads, obstacle=obstacle))
-    for name, options, obstacle in ((live, driver, ""), ("logit table", {**driver, "table": True}, obstacles.table)):
-        bf16, parallel = f"{name}, bf16", f"{name}, {processes} processes"
-        rungs += [
-            Rung(bf16, "engine", name, "bf16", options, threads, obstacle=obstacle or obstacles.bf16),
-            Rung(parallel, "engine", name, precision, options, several, processes, obstacle or obstacles.processes),
-            Rung(
-                f"{bf16}, {processes} processes",
-                "engine",
-                bf16,
-                "bf16",
-                options,
-                several,
-                processes,
-                obstacle or obstacles.bf16 or obstacles.processes,
-            ),
-        ]
-    return rungs
+    rungs.append(Rung("engine", "engine", before, precision, {"driver": "eager"}, threads))
+    graph = {"driver": "graph"}
+    rungs.append(Rung("CUDA graph", "engine", "engine", precision, graph, threads, obstacle=obstacles.graph))
+    live = rungs[-2 if obstacles.graph else -1]
+    table = live._replace(name="logit table", before=live.name, options={**live.options, "table": True})
+    table = table._replace(obstacle=obstacles.table)
+    rungs += _faster(live, threads, processes, obstacles)
+    return [*rungs, table, *_faster(table, threads, processes, obstacles)]
+
+
+def _faster(rung, threads, processes, obstacles):
+    """The rungs on an engine's one: bf16, several processes, both."""
+    bf16 = rung._replace(name=f"{rung.name}, bf16", before=rung.name, precision="bf16")
+    bf16 = bf16._replace(obstacle=rung.obstacle or obstacles.bf16)
+    for one in (rung, bf16):
+        if one is bf16:
+            yield bf16
+        yield one._replace(
+            name=f"{one.name}, {processes} processes",
+            before=one.name,
+            threads=threads and 1,  # the cores of a CPU are shared out
+            processes=processes,
+            obstacle=one.obstacle or obstacles.processes,
+        )

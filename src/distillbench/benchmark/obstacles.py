@@ -4,6 +4,7 @@ import os
 import subprocess
 
 from distillbench.benchmark.ladder import Obstacles
+from distillbench.config import components
 from distillbench.engine.device import require_precision
 from distillbench.errors import UserError
 from distillbench.store.tables import replaces_teacher
@@ -25,11 +26,17 @@ def obstacles(specification, device):
     """`Obstacles` of a specification on a torch device."""
     name = specification["method"]["name"]
     return Obstacles(
-        graph="" if device.type == "cuda" else "CUDA graphs need a GPU",
+        graph=_graph(name, device),
         table="" if replaces_teacher(specification) else f"{name} needs more of the teacher than its logits",
         bf16=_refused(lambda: require_precision("bf16", device)),
         processes=_processes(device),
     )
+
+
+def _graph(method, device):
+    if device.type != "cuda":
+        return "CUDA graphs need a GPU"
+    return "" if components.methods()[method]["capturable"] else f"{method} declares capturable = False"
 
 
 def _refused(check):

@@ -73,8 +73,8 @@ def dot_optimizer(parameters, schedule, delta, fused=None):
 
     def update(losses):
         taught = sum(loss for name, loss in losses.items() if name != "ce")
-        halves = torch.autograd.grad(losses["ce"], parameters, retain_graph=True), torch.autograd.grad(taught, parameters)
-        for half, gradients in zip((task, distillation), halves, strict=True):
+        labelled = torch.autograd.grad(losses["ce"], parameters, retain_graph=True)
+        for half, gradients in ((task, labelled), (distillation, torch.autograd.grad(taught, parameters))):
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
             half.step()

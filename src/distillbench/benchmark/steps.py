@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from abc import ABC, abstractmethod
 from itertools import islice
 
@@ -58,6 +59,7 @@ class Loading(Steps):
 
     def choose_workers(self, candidates):
         """Try each number and keep the fastest, which is returned."""
+        warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores: they are tried
         rates = {}
         for self.workers in candidates:
             self.counts = self.steps(self.job.size.batch)

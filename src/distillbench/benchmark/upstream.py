@@ -3,6 +3,7 @@
 Without CUDA its calls of `.cuda()` are made to do nothing, from outside; the rung's name says so.
 """
 
+import os
 import subprocess
 import sys
 import types
@@ -15,22 +16,22 @@ from torchvision.datasets import CIFAR100
 from distillbench.benchmark.experiment import EPOCH, TEACHER, feed_of, parts, student_of
 from distillbench.benchmark.plain import endless
 from distillbench.benchmark.steps import Loading
-from distillbench.errors import UserError
+from distillbench.errors import UserError, one_line
 
 SHIM = ", cpu shim"
 
 
-def commit_of(folder):
-    """The commit of an unmodified checkout of mdistiller. Raises UserError for anything else."""
+def checkout(folder, device):
+    """(absolute folder, name of the rung) of an unmodified checkout of mdistiller. Raises UserError for others."""
     problem = "not a checkout of mdistiller"
     if (Path(folder) / "mdistiller" / "distillers").is_dir():
         try:
             commit, changes = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain", "-uno")
         except (OSError, subprocess.CalledProcessError) as error:
-            problem = f"git does not say its commit ({(getattr(error, 'stderr', '') or str(error)).strip()[:200]})"
+            problem = f"git does not say its commit ({one_line(getattr(error, 'stderr', '') or error)})"
         else:
             if not changes:
-                return commit.strip()
+                return os.path.abspath(folder), f"mdistiller {commit[:7]}{'' if device.type == 'cuda' else SHIM}"
             problem = f"changed since its commit ({changes.split()[1]})"
     raise UserError(f"--upstream {folder}: {problem}; give an unmodified `git clone` of it")
 
