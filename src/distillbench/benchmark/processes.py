@@ -19,11 +19,12 @@ class Processes:
     def __init__(self, job):
         """job: `experiment.Job`. Raises as `ask`."""
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["distillbench.benchmark.processes", "distillbench.benchmark.plain", "torch"])
+        context.set_forkserver_preload([f"distillbench.benchmark.{name}" for name in ("plain_steps", "engine_steps")])
         self.running = []
         for _ in range(job.rung.processes):
             here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, job))  # no daemon, which may have no loader
+            arguments = (there, job, multiprocessing.get_start_method())
+            process = context.Process(target=_serve, args=arguments)  # no daemon, which may have no loader
             process.start()
             there.close()
             self.running.append((process, here))
@@ -61,8 +62,12 @@ def _answer(pipe):
     raise {"refused": Refused, "broken": Broken}[kind](value)
 
 
-def _serve(pipe, job):
-    """Build the steps of a job and answer until the other side closes the pipe."""
+def _serve(pipe, job, start_method):
+    """Build the steps of a job and answer until the other side closes the pipe.
+
+    start_method: of the workers of a loader, that of a usual process; here it would be that of this one.
+    """
+    multiprocessing.set_start_method(start_method, force=True)
     try:
         steps = _steps_of(job)
         pipe.send(("answer", None))
