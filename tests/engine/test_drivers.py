@@ -189,7 +189,9 @@ def test_a_teacher_of_logits_computes_in_ieee_arithmetic_whatever_its_student_do
     seen, convolutions = [], torch.backends.cudnn.conv
     network.conv1.register_forward_hook(lambda *arguments: seen.append(convolutions.fp32_precision))
     for teacher in (LiveTeacher(network, "tf32", False), LiveTeacher(network, "tf32", True), Student(network, "tf32")):
+        before = convolutions.fp32_precision
         teacher(batch)
+        assert convolutions.fp32_precision == before
     assert seen == ["ieee", "tf32", "tf32"] and LiveTeacher(network, "fp64", False).precision == "fp64"
 
 

@@ -256,6 +256,13 @@ def test_what_is_observed_keeps_no_graph(specify, images):
     assert not sums.totals()["seen"].requires_grad
 
 
+def test_sums_keep_what_single_precision_loses():
+    sums = Sums("cpu")
+    for value in (1e8, 1.0):
+        sums.add({"seen": torch.tensor(value)})
+    assert sums.totals()["seen"] == 100_000_001
+
+
 def test_sums_go_on_from_a_state_in_which_every_step_was_observed():
     """As states were before the method observed every fifth step only, and before sums were stacked."""
     sums = Sums("cpu")

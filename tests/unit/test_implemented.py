@@ -45,7 +45,7 @@ REFUSED = {
     "batch.statistics": ("local", 32),
     "seed": (-1, 1.5, "0", True, None),
     "replicate": (1,),
-    "precision": ("bf16", "fp16", "auto"),
+    "precision": ("int8", "fp16", "auto"),
     "threads": (0, "all"),
     "logit_table": ("fp16",),
 }

@@ -34,6 +34,8 @@ def prepare_device(specification, device, deterministic=False):
     except Exception as error:  # of half a dozen types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"--device {device}: not usable here ({reason:.200}); cpu always is") from None
+    if found.index is not None and found.type == "cuda":
+        torch.cuda.set_device(found)
     if found.type == "cpu":
         keep_freed_memory()
     return found
