@@ -109,10 +109,10 @@ def succeeded(result):
 
 
 def jobs(output):
-    """{rule: set of the wildcards of its jobs} that Snakemake names in its output."""
+    """{rule: set of the first wildcards of its jobs} that Snakemake names in its output."""
     found = {}
     for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", output, re.MULTILINE):
-        wildcards = re.search(r"^    wildcards: \w+=(\S+)", block, re.MULTILINE)
+        wildcards = re.search(r"^    wildcards: \w+=([^\s,]+)", block, re.MULTILINE)
         found.setdefault(rule, set()).add(wildcards[1] if wildcards else "")
     return found
 

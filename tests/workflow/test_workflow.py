@@ -13,9 +13,10 @@ import stores
 import yaml
 from project import ROOT, SMALL, Project, jobs, new_project, succeeded
 
-from distillbench.files import read_json
+from distillbench.files import read_json, write_atomically
 from distillbench.store import Store
 from distillbench.store.layout import RUN_FILES
+from distillbench.store.tables import HEADER_BYTES, Key, as_bytes, header_of, size_of
 
 REPORTS = [f"tables/main.{ending}" for ending in ("csv", "json", "md", "tex")]
 REPORTS += [f"figures/accuracy.{ending}" for ending in ("pdf", "png")]
@@ -430,8 +431,8 @@ def test_after_an_import_nothing_is_trained_or_predicted(project, what):
 # The functions from wildcards to files, called without Snakemake
 
 
-def functions(root, monkeypatch, forced=(), forceall=False, **config):
-    """What workflow/rules/common.smk defines, in a folder with a suite `small`."""
+def functions(root, monkeypatch, forced=(), forceall=False, main=True, **config):
+    """What workflow/rules/common.smk defines, in a folder with a suite `small`; main: in the main process."""
     monkeypatch.chdir(root)
     monkeypatch.setenv("DISTILLBENCH_AGAIN", "")
     text = (ROOT / "workflow/rules/common.smk").read_text()
@@ -441,7 +442,7 @@ def functions(root, monkeypatch, forced=(), forceall=False, **config):
     defined = {
         "config": {"suite": "small", **config},
         "workflow": SimpleNamespace(
-            is_main_process=True,
+            is_main_process=main,
             config_settings=SimpleNamespace(config_args=[f"{k}={v}" for k, v in {"suite": "small", **config}.items()]),
             dag_settings=settings,
             dag=SimpleNamespace(forcefiles=set()),
@@ -490,7 +491,7 @@ def test_a_training_needs_its_specification_its_images_and_its_teacher_whole(sto
     assert [rules.training_input(of(run)) for run in runs.values()] == [[]] * 5
     without(store, student, "record.json", "predictions.npz", "metrics.json")
     needed = [f"results/specs/{student}.json", IMAGES, *evaluations(store, teacher, "metrics.json")]
-    rules = functions(stored, monkeypatch)  # as the next call of Snakemake reads them
+    rules = functions(stored, monkeypatch, table="never")  # as the next call of Snakemake reads them
     assert rules.training_input(of(student)) == old(*needed)
     assert rules.run_input(of(student)) == [*old(*needed), *CODE]
     without(store, teacher, "model.last.pt")  # not the one that teaches
@@ -501,9 +502,43 @@ def test_a_training_needs_its_specification_its_images_and_its_teacher_whole(sto
     assert rules.run_input(of(teacher)) == CODE
     assert rules.training_input(of(teacher)) == old(f"results/specs/{teacher}.json", IMAGES)
     without(store, teacher, "metrics.json", "predictions.npz")  # now its own job makes it whole
-    rules = functions(stored, monkeypatch)
+    rules = functions(stored, monkeypatch, table="never")
     assert rules.run_input(of(student)) == [*old(*needed), *CODE]
     assert rules.run_input(of(teacher)) == [*old(f"results/specs/{teacher}.json", IMAGES), *CODE]
+
+
+def test_a_training_needs_the_table_that_is_planned(stored, monkeypatch):
+    rules, runs = functions(stored, monkeypatch), stores.runs(stored)
+    teacher, student, store = runs["Teacher/s0"], runs["KD/s1"], rules.STORE
+    table, key = f"results/tables/{teacher}/best.logits", Key(teacher, "best")
+    without(store, student, "record.json", "predictions.npz", "metrics.json")
+    rules = functions(stored, monkeypatch)
+    assert rules.training_input(of(student))[-1] == table == rules.run_input(of(student))[-1 - len(CODE)]
+    assert table in rules.workflow.dag.forcefiles
+    assert rules.run_input(of(runs["KD/s0"])) == CODE and rules.training_input(of(runs["KD/s0"])) == [], (
+        "it is finished"
+    )
+    made_from = old(IMAGES, *evaluations(store, teacher, "metrics.json"))
+    assert rules.table_input(SimpleNamespace(run=teacher, checkpoint="best")) == made_from
+    job = functions(stored, monkeypatch, main=False)
+    assert table not in job.training_input(of(student)), "nothing is written down"
+    rules.write_down_tables()
+    job = functions(stored, monkeypatch, main=False)
+    assert job.training_input(of(student))[-1] == table and not job.workflow.dag.forcefiles
+    specification = store.specification(student)
+    header = header_of(specification, key, store.record(teacher)["weights"]["best"])
+    write_atomically(
+        stored / table, as_bytes({**header, "content": ""}) + bytes(size_of(header["shape"]) - HEADER_BYTES)
+    )
+    rules = functions(stored, monkeypatch)
+    assert rules.training_input(of(student))[-1] == table and not rules.workflow.dag.forcefiles
+    assert rules.table_option(of(student)) == ""
+    again = functions(stored, monkeypatch, forced=[f"results/runs/{teacher}/model.best.pt"])
+    assert again.training_input(of(student))[-1] == table and table in again.workflow.dag.forcefiles
+    made_from = [IMAGES, *(f"results/runs/{teacher}/{name}" for name in RUN_FILES)]
+    assert again.table_input(SimpleNamespace(run=teacher, checkpoint="best")) == made_from
+    never = functions(stored, monkeypatch, table="never")
+    assert table not in never.training_input(of(student)) and never.table_option(of(student)) == "--table never"
 
 
 def test_a_forced_training_follows_its_teachers(stored, monkeypatch):
@@ -635,3 +670,45 @@ def test_stale_metrics_are_renewed_also_where_predictions_are_missing(stored, mo
     without(store, teacher, "model.best.pt")
     rules = functions(stored, monkeypatch)
     assert rules.run_input(of(student)) == [] and not rules.workflow.dag.forcefiles
+
+
+def test_a_table_is_made_for_the_students_that_look_up_in_it(project):
+    """It comes, goes, and is of any age: nothing of what is finished is trained again."""
+    teacher = next(run for run, (row, _) in project.index().items() if row == "Teacher")
+    path = project.path / f"results/tables/{teacher}/last.logits"
+    before, always = project.trained(), ("suite=small", "table=always")
+    assert project.plan(*always) == {}
+    project.add("  KD2: {like: KD, KD.TEMPERATURE: 2, control: NONE}\n")
+    assert "table" not in project.plan(), "two epochs are no reason to make one"
+    done = project.build(*always)
+    assert done["table"] == {teacher} and names(project, done["run"]) == {("KD2", 0), ("KD2", 1)}
+    after = project.trained()
+    assert {run: after[run] for run in before} == before and project.git_status() == " M params/small.yaml\n"
+    records = [read_json(project.path / "results/runs" / run / "record.json") for run in after.keys() - before]
+    assert [record["engine"]["teacher_source"] for record in records] == ["table", "table"]
+    written = read_json(project.path / "results/tables/small.json")["tables"]
+    assert [(table["key"]["run"], table["used"]) for table in written] == [(teacher, True)]
+    for time in (1_000_000_000, 4_000_000_000):
+        os.utime(path, (time, time))
+        assert not {"table", "train", "run"} & set(project.plan(*always))
+    project.add("  KD3: {like: KD, KD.TEMPERATURE: 3, control: NONE}\n")
+    assert "table" not in project.plan(*always), "it is there, however old or new"
+    assert "table" not in project.plan("suite=small", "table=never")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    result = project.snakemake("-n", "--config", *always)
+    assert f"results/tables/{teacher}/last.logits: is not whole; it is made again\n" in result.stderr
+    planned = jobs(succeeded(result))
+    assert planned["table"] == {teacher} and names(project, planned["run"]) == {("KD3", 0), ("KD3", 1)}
+    succeeded(project.snakemake(f"results/tables/{teacher}/last.logits", "--force", "--config", *always))
+    assert path.read_bytes() == whole
+    path.unlink()
+    assert names(project, project.plan()["run"]) == {("KD3", 0), ("KD3", 1)}, "and nothing else"
+
+
+def test_a_mode_that_there_is_not_is_one_line(project):
+    result = project.snakemake("-n", "--config", "suite=small", "table=allways")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[1:] == [
+        "distillbench: table=allways: unknown mode 'allways'; did you mean always?"
+    ]

@@ -17,7 +17,7 @@ from distillbench.planning.tables import plan_tables, read_planned, replaced, re
 from distillbench.reporting.figure_names import figure_names
 from distillbench.store import LookingStore, Store
 from distillbench.store.layout import CHECKPOINTS, RUN_FILES, finished, parts, weights_file
-from distillbench.store.tables import Key, key_of, table_path
+from distillbench.store.tables import Key, key_of, replaces_teacher, table_path
 from snakemake.io import _IOFile
 from snakemake.persistence import FileBackupMixin
 
@@ -212,21 +212,22 @@ def made_before(files):
 
 
 def training_files(run):
-    """What a training is made from: specification, images, the teacher, and a table of its logits if one is planned."""
+    """What a training is made from: specification, images, and the teacher."""
     specification = specified(run)
     files = [STORE.planned(run), f"results/data/{specification['dataset']['name']}.npz"]
-    if not specification.teacher_id:
-        return files
-    teacher = key_of(specification)
-    return [*files, *teacher_files(teacher, True), *table_files_of(teacher)]
+    return files + (teacher_files(key_of(specification), True) if specification.teacher_id else [])
 
 
-def table_files_of(teacher):
-    """The table of a teacher's logits, where one is planned; one that is there and another than is meant is made again."""
-    if not (teacher in TABLES and TABLES[teacher].used):
+def logits_of_teacher(run):
+    """The table that a training looks up in, if one is planned; one that is there and another than is meant is made again.
+
+    Never ancient(): Snakemake forgets the training then, when it makes the table again.
+    """
+    table = TABLES.get(key_of(specified(run))) if replaces_teacher(specified(run)) else None
+    if not (table and table.used):
         return []
-    path = str(table_path(STORE.results, teacher))
-    if workflow.is_main_process and (TABLES[teacher].problem or again(teacher.run)):
+    path = str(table_path(STORE.results, table.key))
+    if workflow.is_main_process and (table.problem or again(table.key.run)):
         workflow.dag.forcefiles.add(path)
     return [path]
 
@@ -255,8 +256,8 @@ def training_input(wildcards):
     """Nothing for a finished run: then a missing or newer teacher cannot make it train again."""
     run = wildcards.run
     if again(run):
-        return [str(file) for file in training_files(run)]
-    return [] if finished(STORE.run(run)) else made_before(training_files(run))
+        return [str(file) for file in training_files(run)] + logits_of_teacher(run)
+    return [] if finished(STORE.run(run)) else made_before(training_files(run)) + logits_of_teacher(run)
 
 
 def run_input(wildcards):
@@ -281,6 +282,7 @@ def run_input(wildcards):
         files = [images] if "predictions" in parts or not predicted else []
         files += teacher_files(key_of(specification), False) if teacher else []
     files = [str(file) for file in files] if follows else made_before(files)
+    files += logits_of_teacher(run) if "training" in parts else []
     return [*files, *CODE] if files or predicted else []
 
 

@@ -20,7 +20,8 @@ partial = click.option(
     "--table",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
-    help="tables of teachers' logits: where they save work, as --config table=... has it (default: auto)",
+    metavar="MODE",
+    help="tables of teachers' logits: auto, where they save work (default), always or never",
 )
 def plan(suite, only, table):
     """Say which runs of a suite are done and which would be trained.

@@ -123,8 +123,9 @@ def _is_like(value, example):
 
 
 def _identified(value, values):
-    if value is None and not any(values[field] for field in DIGESTS):
-        return f"is missing, and so are {', '.join(DIGESTS[1:])}; write what tells these images from others"
+    if value is None and not values["md5"] and not all(values[field] for field in COUNTS):
+        missing = ", ".join(field for field in DIGESTS[1:] if not values[field])
+        return f"is missing, and so are {missing}; write what tells these images from others"
     if value is None or _is_text("[0-9a-f]{64}")(value):
         return None
     return "must be a digest of 64 hex digits"

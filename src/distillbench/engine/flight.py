@@ -88,7 +88,7 @@ class Flight:
         if state:
             learner.load_state_dict(state["learner"])
             learner.sums.load_state_dict(state["progress"].pop("sums"))
-            progress = Progress(**{"teacher_source": teacher_source, **state["progress"]})
+            progress = Progress(**{**state["progress"], "teacher_source": teacher_source})
             self.saved_epoch = len(progress.rows)
         self.report(progress)
         return progress

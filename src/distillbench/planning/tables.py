@@ -72,12 +72,17 @@ def plan_tables(suite, store, mode="auto"):
     free, found = _free(store.results), {}
     for key in sorted(asked):
         (specification, _), *_ = students = asked[key]
-        epochs = sum(s["schedule"]["EPOCHS"] * s["views"]["count"] for s, _ in students)
+        epochs = sum(epochs_of(student) for student, _ in students)
         begun = any(begun for _, begun in students)
         table = Planned(key, epochs, shape_of(specification), begun, problem(store, specification, key))
         found[key] = table = decided(table, mode, free)
         free -= table.size * table.to_make
     return found
+
+
+def epochs_of(specification):
+    """How often a run asks its teacher about all training images."""
+    return specification["schedule"]["EPOCHS"] * specification["views"]["count"]
 
 
 def problem(store, specification, key):
