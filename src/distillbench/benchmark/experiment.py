@@ -20,6 +20,7 @@ from distillbench.models import build_network
 from distillbench.store.tables import header_of, key_of
 
 DATASET = "cifar100"
+RATE = 0.001  # of all rungs: at the published 0.05 rounding grows tenfold a step, which no gate can tell from an error
 EPOCH = 100  # steps are those of epochs from here on: every warm-up is over
 CALIBRATION = 64  # images from which a teacher has its running statistics
 
@@ -84,8 +85,9 @@ def specification(pair, method, precision, threads):
     for network in pair:
         if network not in networks:
             raise UserError(f"--pairs: {one_of(network, networks, 'network')}")
-    base = {"DATASET.TYPE": DATASET, "DISTILLER.STUDENT": pair[1], "SOLVER.PRECISION": precision}
-    written = flatten({**base, "SOLVER.THREADS": threads, **keys_of(method)}, "the benchmark")
+    base = {"DATASET.TYPE": DATASET, "DISTILLER.STUDENT": pair[1], "SOLVER.LR": RATE}
+    base |= {"SOLVER.PRECISION": precision, "SOLVER.THREADS": threads}
+    written = flatten({**base, **keys_of(method)}, "the benchmark")
     config, transforms, _ = resolve((), written)
     teacher = {"kind": "run", "id": f"{DATASET}/{pair[0]}/none/s0-{'0' * 12}", "checkpoint": "last"}
     return build_specification(config, transforms=transforms, teacher=teacher, seed=0)
