@@ -20,9 +20,10 @@ from distillbench.models import build_network
 from distillbench.store.tables import header_of, key_of
 
 DATASET = "cifar100"
-RATE = 0.001  # of all rungs: at the published 0.05 rounding grows tenfold a step, which no gate can tell from an error
+RATE = 0.0001  # of all rungs: at the published 0.05 rounding grows tenfold a step, which no gate can tell from an error
 EPOCH = 100  # steps are those of epochs from here on: every warm-up is over
-CALIBRATION = 64  # images from which a teacher has its running statistics
+CALIBRATION = 64  # random images from which a teacher has its running statistics
+SURENESS = 10  # by which its logits are enlarged: it is sure of some images, and methods that ask for that differ
 
 
 class Size(NamedTuple):
@@ -94,14 +95,16 @@ def specification(pair, method, precision, threads):
 
 
 def write_teacher(network, path):
-    """Weights of a teacher that was never trained, with the running statistics of random images: of usual size."""
+    """Weights of a teacher that was never trained, whose activations and logits have the size of a trained one's."""
     with initialisation(0, "teacher"):
         teacher = build_network(network, DATASET)
     for module in teacher.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the average of all batches, of which there is one
+    *_, classifier = (module for module in teacher.modules() if isinstance(module, nn.Linear))
     with torch.no_grad():
         teacher(torch.randn(CALIBRATION, 3, 32, 32, generator=generator(0, "calibration")))
+        classifier.weight *= SURENESS
     torch.save(teacher.state_dict(), path)
 
 
