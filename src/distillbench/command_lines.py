@@ -5,6 +5,8 @@ import shlex
 
 from distillbench.errors import UserError
 
+CONFIG = {"suite": "NAME", "only": "ROW", "table": "auto|always|never", "gpu_slots": "N"}  # of the workflow
+
 
 def command(name, *arguments, options=()):
     """`distillbench NAME OPTIONS ARGUMENTS`; an argument may begin with a hyphen."""
@@ -27,7 +29,7 @@ def exactly(name):
 
 
 def config_texts(config, entries):
-    """{key: text} of the workflow's configuration, `suite`, `only` and `table`.
+    """{key: text} of the workflow's configuration, keys of `CONFIG`.
 
     config: Snakemake's, in which `--config suite=007` is the number 7; entries: the KEY=VALUE of the command line as
     they were typed. Raises UserError for another key, or for a value in a config file that is not text.
@@ -35,8 +37,9 @@ def config_texts(config, entries):
     typed = {key: _unquoted(value) for key, _, value in (entry.partition("=") for entry in entries)}
     texts = {key: typed.get(key, value) for key, value in config.items()}
     for key, value in texts.items():
-        if key not in ("suite", "only", "table"):
-            raise UserError(f"--config {key}=...: unknown; valid: suite=NAME, only=ROW, table=auto|always|never")
+        if key not in CONFIG:
+            valid = ", ".join(f"{name}={what}" for name, what in CONFIG.items())
+            raise UserError(f"--config {key}=...: unknown; valid: {valid}")
         if not isinstance(value, str):
             raise UserError(f'{key}: {value!r} in a config file is not text; write {key}: "..." in quotes')
     return texts

@@ -180,14 +180,15 @@ def test_each_rung_changes_the_one_before_it():
     assert {name for name, rung in cpu.items() if rung.obstacle == "features"} == {n for n in cpu if "table" in n}
 
 
-@pytest.mark.parametrize(("answers", "reason"), [(None, "no MPS daemon answers"), ("exit 1", "no MPS"), ("echo", "")])
-def test_several_processes_share_a_gpu_only_under_mps(tmp_path, monkeypatch, answers, reason):
-    if answers:
-        (tmp_path / "nvidia-cuda-mps-control").write_text(f"#!/bin/sh\n{answers}\n")
-        (tmp_path / "nvidia-cuda-mps-control").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    found = obstacles._processes(torch.device("cuda"))
-    assert found.startswith(reason) and bool(found) == bool(reason)
+def test_several_processes_share_a_gpu_only_under_mps(tmp_path, monkeypatch):
+    specification, gpu = experiment.specification(PAIR, "KD", "fp32", 1), torch.device("cuda")
+    monkeypatch.setattr(obstacles, "require_precision", lambda *_: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = obstacles.obstacles(specification, gpu)
+    assert found.processes.startswith("no MPS daemon answers (nvidia-cuda-mps-control: ") and not found.graph
+    (tmp_path / "nvidia-cuda-mps-control").write_text("#!/bin/sh\necho 100.0\n")
+    (tmp_path / "nvidia-cuda-mps-control").chmod(0o755)
+    assert obstacles.obstacles(specification, gpu) == Obstacles()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from standins import TEACHER, learn, learner_of, quiet
 
 from distillbench.commands import main
+from distillbench.config.specification import Specification
 from distillbench.engine import drivers, run
 from distillbench.engine.device import effective_precision, prepare_device, require_precision
 from distillbench.engine.drivers import CaptureFailed, Graph, drive
@@ -22,6 +23,7 @@ from distillbench.files import to_json
 from distillbench.methods.kd import KD
 from distillbench.methods.none import Vanilla
 from distillbench.models import build_network
+from distillbench.store.tables import replaces_teacher
 
 ON_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 KD_KEYS = {"DISTILLER.TYPE": "KD", "KD.WARMUP": 3, "GKD": {}}
@@ -180,19 +182,30 @@ def test_bf16_is_for_convolutions_alone(specify):
 
 
 def test_a_teacher_of_logits_computes_in_ieee_arithmetic_whatever_its_student_does(specify):
-    """As a table has it that may stand in its place; one whose features are used, and fp64, are as the student."""
+    """As a table has it that may stand in its place; where none may, it computes as the student."""
+    logits = {}
+    for precision in ("fp32", "tf32", "bf16"):
+        learner = distilling(specify, precision)
+        logits[precision] = learner.callables[1](learner.feed.batch(32))[0].logits
+    assert torch.equal(logits["fp32"], logits["tf32"]) and torch.equal(logits["fp32"], logits["bf16"])
+    turned = {"kind": "rotation_flip", "degrees": 20, "interpolation": "nearest", "flip": True}
+    specification = specify(teacher=TEACHER, **KD_KEYS)
+    assert replaces_teacher(specification)
+    many = Specification({**specification.data, "views": {"count": 1, "augmentation": turned}})
+    assert not replaces_teacher(many) and not replaces_teacher(specify())
+
+
+def test_a_teacher_whose_features_are_used_computes_as_its_student(specify):
     network, batch = teacher_network().to(memory_format=torch.channels_last), distilling(specify).feed.batch(32)
-    logits = LiveTeacher(network, "fp32", features=False)(batch)[0].logits
-    for precision in ("tf32", "bf16"):
-        assert torch.equal(LiveTeacher(network, precision, features=False)(batch)[0].logits, logits)
+    logits = LiveTeacher(network, "fp32", features=True)(batch)[0].logits
     assert not torch.equal(LiveTeacher(network, "bf16", features=True)(batch)[0].logits, logits)
     seen, convolutions = [], torch.backends.cudnn.conv
     network.conv1.register_forward_hook(lambda *arguments: seen.append(convolutions.fp32_precision))
-    for teacher in (LiveTeacher(network, "tf32", False), LiveTeacher(network, "tf32", True), Student(network, "tf32")):
+    for teacher in (LiveTeacher(network, "tf32", True), LiveTeacher(network, "fp32", True), Student(network, "tf32")):
         before = convolutions.fp32_precision
         teacher(batch)
         assert convolutions.fp32_precision == before
-    assert seen == ["ieee", "tf32", "tf32"] and LiveTeacher(network, "fp64", False).precision == "fp64"
+    assert seen == ["tf32", "ieee", "tf32"]
 
 
 def test_a_bf16_run_is_evaluated_in_fp32(specify):

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import stores
 import torch
 from standins import ROOT, TEACHER, learn, quiet
 
+from distillbench import data
 from distillbench.engine.processor import processor
 from distillbench.engine.record import git_state
 from distillbench.engine.run import train
@@ -24,6 +26,27 @@ def test_a_missing_teacher_is_one_clear_line(specify, images, tmp_path):
     with pytest.raises(UserError, match="no such file") as error:
         learn(specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD"}), images, tmp_path)
     assert "\n" not in str(error.value)
+
+
+JOB = """\
+import sys, torch
+from distillbench.commands import main
+before = set(sys.modules)
+assert main(["complete", sys.argv[1]]) == 0
+heavy = {"torch._dynamo", "torch._inductor", "torchvision", "scipy", "sklearn", "pandas", "matplotlib"}
+print(sorted(heavy & sys.modules.keys() - before))
+"""
+
+
+def test_a_job_imports_no_compiler_and_no_statistics(tmp_path):
+    """Each would take as long as a short training, in every job."""
+    stores.new_project(tmp_path, stores.SUITE.replace("pairs:", "base: {SOLVER: {EPOCHS: 1}}\npairs:"))
+    data.prepare("digits", data.data_path("digits", tmp_path))
+    run = stores.runs(tmp_path)["NONE/s0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", JOB, run]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 
 
 def test_a_pickle_is_not_executed(tmp_path):

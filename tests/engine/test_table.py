@@ -74,15 +74,29 @@ def test_a_table_has_the_live_teachers_logits_of_every_view_bit_for_bit(specify,
     write_table(tmp_path / "a.logits", network, feed.split, feed.augmentation, header, quiet)
     table = read_table(tmp_path / "a.logits", header)
     feed.number_views()
-    seen, live, looked_up = set(), LiveTeacher(network, "fp32", features=False), TableTeacher(table)
+    seen, live, looked_up = set(), LiveTeacher(network, "fp32", features=False), TableTeacher(table, None)
     for epoch in range(1, 130 if flip else 40):
         feed.begin(epoch)
         for size in (16, 24):
             batch = feed.batch(size)
             for asked, found in zip(live(batch), looked_up(batch), strict=True):
                 assert torch.equal(asked.logits, found.logits) and found.features == {}
-            seen.update(torch.cat(batch.view_numbers).tolist())
+            seen.update(torch.cat(batch.view_numbers()).tolist())
     assert seen == set(range(40 * count)), "every row was compared"
+
+
+def test_a_table_is_not_asked_about_images_that_a_method_made(specify, network):
+    """Such as mixed ones: of these the live teacher knows the logits."""
+    feed = generated_feed(specify(), 40)
+    feed.number_views()
+    batch = feed.batch(16)
+    live = LiveTeacher(network, "fp32", features=False)
+    teacher, (view,) = TableTeacher(torch.zeros(40, 18, 10), live), batch.views
+    assert teacher(batch)[0].logits.count_nonzero() == 0
+    for changed in (batch._replace(views=(view.flip(0),)), batch._replace(views=(view[:4],))):
+        assert torch.equal(teacher(changed)[0].logits, live(changed)[0].logits)
+    view.mul_(0.5)
+    assert torch.equal(teacher(batch)[0].logits, live(batch)[0].logits)
 
 
 def test_no_batch_of_a_table_is_small(network, tmp_path, specify, monkeypatch):
@@ -187,7 +201,7 @@ def test_a_table_is_in_fp32_whatever_the_teacher_was_trained_in(results, images,
     batch = feed.batch(32)
     asked = LiveTeacher(weights.eval().to(memory_format=torch.channels_last), "fp32", features=False)(batch)[0].logits
     header = {"shape": [300, 81, 10]}
-    assert torch.equal(TableTeacher(read_table(path, header))(batch)[0].logits, asked)
+    assert torch.equal(TableTeacher(read_table(path, header), None)(batch)[0].logits, asked)
     tabulate(run, "last", images, path, "cpu", said.append)
     assert said == [f"{path}: is there, with the digest that it names"]
 

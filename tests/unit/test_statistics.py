@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from distillbench.reporting import statistics
 from distillbench.reporting.collect import COSTS, METRICS, Scope
 from distillbench.reporting.render import csv as csv_file
 from distillbench.reporting.render import json as json_file
@@ -50,19 +49,6 @@ def to_summary(table):
     return markdown.render(summary_sheet(table))
 
 
-@pytest.fixture
-def quick_quantile(monkeypatch):
-    """The same t quantiles, computed once: scipy takes most of a simulation's time."""
-    known = {df: stats.t.ppf(0.975, df) for df in (1, 2, 3, 4, 9)}
-
-    class Quantile:
-        @staticmethod
-        def ppf(_, df):
-            return known[df]
-
-    monkeypatch.setattr(statistics.stats, "t", Quantile)
-
-
 def draw(rng, seeds, pairs, truth, shared_control):
     """[(treated, control)] by seed: an effect of the seed on all runs, one on all differences, and noise."""
     seed_effect, difference_effect = rng.normal(0, 2, seeds), rng.normal(0, 0.5, seeds)
@@ -85,7 +71,7 @@ def covered(intervals, truth):
 
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("shared_control", [True, False])
-def test_intervals_cover_the_truth_in_95_percent(quick_quantile, seeds, shared_control):
+def test_intervals_cover_the_truth_in_95_percent(seeds, shared_control):
     rng, truth = np.random.default_rng(seeds), 0.7
     drawn = [draw(rng, seeds, 3, truth, shared_control) for _ in range(REPETITIONS)]
     assert covered([paired_difference(*pairs[0]) for pairs in drawn], truth) == pytest.approx(0.95, abs=0.01)
@@ -93,14 +79,14 @@ def test_intervals_cover_the_truth_in_95_percent(quick_quantile, seeds, shared_c
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_two_copies_of_a_method_are_rarely_told_apart(quick_quantile, seeds):
+def test_two_copies_of_a_method_are_rarely_told_apart(seeds):
     rng = np.random.default_rng(10 + seeds)
     drawn = [draw(rng, seeds, 2, 0.0, True) for _ in range(REPETITIONS)]
     assert 1 - covered([paired_difference(*pairs[0]) for pairs in drawn], 0) <= 0.06
     assert 1 - covered([pooled_difference(pairs) for pairs in drawn], 0) <= 0.06
 
 
-def test_pooling_independent_pairs_narrows_the_interval(quick_quantile):
+def test_pooling_independent_pairs_narrows_the_interval():
     rng = np.random.default_rng(20)
     single, pooled = [], []
     for _ in range(500):

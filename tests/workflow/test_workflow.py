@@ -374,6 +374,56 @@ def test_the_profile_says_the_device_and_what_it_takes_of_it(fresh, profile, dev
     assert limited == ({"gpu": 1} if profile == "gpu" else {}), "so many jobs on the GPU at a time"
 
 
+MPS = """\
+#!/bin/sh
+read question
+test "$question" = get_default_active_thread_percentage && echo {answer}
+exit {code}
+"""
+
+
+@pytest.mark.parametrize(
+    "slots, profile, daemon, says",
+    [
+        ("4", "gpu", None, "No such file"),
+        ("4", "gpu", ("Cannot find MPS control daemon process", 1), "Cannot find MPS control daemon process"),
+        ("4", "gpu", ("", 1), "says nothing"),
+        ("4", "local", ("100.0", 0), "--profile profiles/gpu"),
+        ("0", "gpu", ("100.0", 0), "from 1 on"),
+        ("", "gpu", ("100.0", 0), "from 1 on"),
+        ("4", "gpu", ("100.0", 0), 4),
+        ("1", "gpu", None, 1),
+    ],
+    ids=["no MPS", "no daemon", "mute", "no GPU", "none", "empty", "four", "one"],
+)
+def test_jobs_share_a_gpu_only_where_an_mps_daemon_answers(stored, monkeypatch, slots, profile, daemon, says, capsys):
+    monkeypatch.setenv("PATH", str(stored / "bin"), prepend=None if daemon is None else os.pathsep)
+    if daemon:
+        (stored / "bin").mkdir()
+        (stored / "bin/nvidia-cuda-mps-control").write_text(MPS.format(answer=daemon[0], code=daemon[1]))
+        (stored / "bin/nvidia-cuda-mps-control").chmod(0o755)
+    gpus = {"gpu": SimpleNamespace(value=1)} if profile == "gpu" else {}
+    if isinstance(says, int):
+        assert functions(stored, monkeypatch, gpus=gpus, gpu_slots=slots).workflow.registered == {"gpu": says}
+        return
+    with pytest.raises(SystemExit) as refused:
+        functions(stored, monkeypatch, gpus=gpus, gpu_slots=slots)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert refused.value.code == 2 and line.startswith(f"distillbench: gpu_slots={slots}: ") and says in line
+
+
+def test_snakemake_lets_so_many_jobs_share_a_gpu(fresh, monkeypatch):
+    control = fresh.path / "bin/nvidia-cuda-mps-control"
+    control.parent.mkdir()
+    control.write_text(MPS.format(answer="100.0", code=0))
+    control.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{control.parent}{os.pathsep}{os.environ['PATH']}")
+    config = ("--profile", "profiles/gpu", "--config", "suite=small", "gpu_slots=3")
+    assert re.search(r"Provided resources: gpu=.*\b3\b", succeeded(fresh.call("snakemake", *config, "--", IMAGES)))
+    control.unlink()
+    assert fresh.call("snakemake", "-n", *config).returncode == 2
+
+
 @pytest.mark.parametrize("name", ["007", "2026_11", "-x"])
 def test_a_suite_is_the_one_that_was_typed_whatever_number_it_may_be(fresh, name):
     for seed, other in enumerate(["7", "202611", "007", "2026_11", "-x"]):
@@ -431,7 +481,7 @@ def test_after_an_import_nothing_is_trained_or_predicted(project, what):
 # The functions from wildcards to files, called without Snakemake
 
 
-def functions(root, monkeypatch, forced=(), forceall=False, main=True, **config):
+def functions(root, monkeypatch, forced=(), forceall=False, main=True, gpus=(), **config):
     """What workflow/rules/common.smk defines, in a folder with a suite `small`; main: in the main process."""
     monkeypatch.chdir(root)
     monkeypatch.setenv("DISTILLBENCH_AGAIN", "")
@@ -439,6 +489,7 @@ def functions(root, monkeypatch, forced=(), forceall=False, main=True, **config)
     constraints = re.compile(r"^wildcard_constraints:\n(    .*\n)+", re.MULTILINE)  # the one thing that is no Python
     assert len(constraints.findall(text)) == 1
     settings = SimpleNamespace(forcerun=frozenset(forced), targets=(), forcetargets=False, forceall=forceall)
+    registered = {}
     defined = {
         "config": {"suite": "small", **config},
         "workflow": SimpleNamespace(
@@ -446,6 +497,9 @@ def functions(root, monkeypatch, forced=(), forceall=False, main=True, **config)
             config_settings=SimpleNamespace(config_args=[f"{k}={v}" for k, v in {"suite": "small", **config}.items()]),
             dag_settings=settings,
             dag=SimpleNamespace(forcefiles=set()),
+            global_resources=dict(gpus),
+            register_resource=registered.__setitem__,
+            registered=registered,
         ),
         "ancient": lambda path: f"ancient {path}",
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distillbench.command_lines import config_texts, handed_on
 from distillbench.config.specification import RUN_ID
-from distillbench.environment import as_text, name_user
+from distillbench.environment import as_text, collect_seldom, gpu_jobs, name_user
 from distillbench.errors import UserError, one_line
 from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
@@ -22,6 +22,7 @@ from snakemake.io import _IOFile
 from snakemake.persistence import FileBackupMixin
 
 name_user()  # Snakemake, DVC and what else jobs start ask for it
+collect_seldom()
 PACKAGE = Path("src/distillbench")
 REPORTING = [str(p) for p in sorted((PACKAGE / "reporting").rglob("*")) if p.is_file() and p.suffix != ".pyc"]
 
@@ -61,6 +62,9 @@ try:
             print(f"distillbench: {line}", file=sys.stderr)
         atexit.register(STORE.settled.save)
         require_whole_suite(sys.argv[1:])
+        if "gpu_slots" in CONFIG:
+            gpus = workflow.global_resources.get("gpu")
+            workflow.register_resource("gpu", gpu_jobs(CONFIG["gpu_slots"], gpus.value if gpus else 0))
         require_imports(PLAN.loggers(*STORE.untrained(PLAN.logged)))
     else:
         TABLES = read_planned(SUITE, STORE.results)

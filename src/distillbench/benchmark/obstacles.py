@@ -1,11 +1,11 @@
 """What a device and a method do not allow, in words."""
 
 import os
-import subprocess
 
 from distillbench.benchmark.ladder import Obstacles
 from distillbench.config import components
 from distillbench.engine.device import require_precision
+from distillbench.environment import mps_problem
 from distillbench.errors import UserError
 from distillbench.store.tables import replaces_teacher
 
@@ -50,9 +50,5 @@ def _refused(check):
 def _processes(device):
     if device.type != "cuda":
         return "" if cores() >= CORES else f"{CORES} processes need {CORES} cores, here is {cores()}"
-    command, question = ["nvidia-cuda-mps-control"], "get_default_active_thread_percentage\n"
-    try:
-        answer = subprocess.run(command, input=question, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"no MPS daemon answers ({error}); processes that take turns gain nothing"
-    return "" if answer.returncode == 0 else "no MPS daemon answers; processes that take turns gain nothing"
+    problem = mps_problem()
+    return problem and f"no MPS daemon answers ({problem}), and processes that take turns gain nothing"

@@ -13,7 +13,7 @@ import click
 from distillbench import __version__
 from distillbench.commands import bench, components, runs, sharing, suites
 from distillbench.commands.base import HELP, Commands
-from distillbench.environment import prepare
+from distillbench.environment import collect_seldom, prepare
 from distillbench.errors import RunFailed, UserError, one_line
 
 NAME, COMPLETE = "distillbench", "_DISTILLBENCH_COMPLETE"  # a variable that click's shell functions set
@@ -50,6 +50,7 @@ def main(arguments=None):
     A command that goes on past damaged runs returns the lines on them: they come last, with code 2.
     """
     prepare()
+    collect_seldom()
     if instruction := os.environ.get(COMPLETE):
         return _complete(instruction)
     try:

@@ -23,7 +23,8 @@ def prepare_device(specification, device, deterministic=False):
     torch.backends.cuda.matmul.fp32_precision = "ieee"
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
-    torch.use_deterministic_algorithms(deterministic)
+    # not use_deterministic_algorithms, which in newer versions of torch imports a compiler, for two seconds
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # no operation here reads any
     torch.backends.cudnn.benchmark = not deterministic
     if device == "auto":

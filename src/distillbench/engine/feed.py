@@ -10,7 +10,7 @@ from distillbench.config.views import view_count
 from distillbench.data.augment import augmentation_of
 from distillbench.engine.streams import generator
 from distillbench.group import Alone
-from distillbench.tasks.classification.batches import Batch
+from distillbench.tasks.classification.batches import Batch, Numbered
 
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32}  # of weights
 EVALUATION_BATCH = {"cpu": 128}  # what fits a core's cache; elsewhere 1024
@@ -100,7 +100,8 @@ class Feed:
             self.split.normalised(self.augmentation.apply(self.images, index, {n: d[view] for n, d in drawn.items()}))
             for view in range(self.views["count"])
         )
-        return Batch(views, self.labels.index_select(0, index), index, self.group, numbers)
+        known = tuple(map(Numbered.of, views, numbers)) if numbers else ()
+        return Batch(views, self.labels.index_select(0, index), index, self.group, known)
 
 
 def epoch_plan(seed, epoch, num_images, views, augmentation):

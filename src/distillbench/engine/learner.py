@@ -12,6 +12,7 @@ from distillbench.errors import UserError
 from distillbench.methods import build_method
 from distillbench.methods.base import Context, Output, of_views
 from distillbench.models import build_network
+from distillbench.store.tables import replaces_teacher
 from distillbench.trainers import build_trainer
 
 
@@ -39,8 +40,11 @@ class Learner:
         precision, features = specification["precision"], self.method.teacher == "network"
         if table is not None:
             feed.number_views()
-        asked = teacher and LiveTeacher(teacher, precision, features) if table is None else TableTeacher(table)
-        self.callables = Student(self.student, precision), asked
+        exact = (
+            "fp32" if replaces_teacher(specification) else precision
+        )  # as a table has it, which may stand in its place
+        live = teacher and LiveTeacher(teacher, exact, features)
+        self.callables = Student(self.student, precision), live if table is None else TableTeacher(table, live)
         self.task = tasks.part(specification["task"], "training")
         parameters = [p for module in (self.student, self.method) for p in module.parameters() if p.requires_grad]
         self.trainer = build_trainer(specification, parameters, feed.group)

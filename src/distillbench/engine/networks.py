@@ -29,13 +29,10 @@ class Student:
 
 
 class LiveTeacher(Student):
-    """The same of a frozen network, without gradient; features: whether they are there besides the logits.
-
-    Its logits alone, which a table could hold in its place, are computed in IEEE arithmetic.
-    """
+    """The same of a frozen network, without gradient; features: whether they are there besides the logits."""
 
     def __init__(self, network, precision, features):
-        super().__init__(network, precision if features or precision == "fp64" else "fp32")
+        super().__init__(network, precision)
         self.features = features
 
     @torch.no_grad()
@@ -44,13 +41,19 @@ class LiveTeacher(Student):
 
 
 class TableTeacher:
-    """The same from a table of the teacher's logits for all views of all training images, [N, V, C]."""
+    """The same from a table of the teacher's logits for all views of all training images, [N, V, C].
 
-    def __init__(self, table):
-        self.rows = table.flatten(0, 1)
+    live: the teacher, which is asked about views that are not those of the feed any more (a method may mix images).
+    """
+
+    def __init__(self, table, live):
+        self.rows, self.live = table.flatten(0, 1), live
 
     def __call__(self, batch):
-        return tuple(Output(self.rows.index_select(0, numbers), {}) for numbers in batch.view_numbers)
+        numbers = batch.view_numbers()
+        if numbers is None:
+            return self.live(batch)
+        return tuple(Output(self.rows.index_select(0, view), {}) for view in numbers)
 
 
 class InFloat(Mapping):

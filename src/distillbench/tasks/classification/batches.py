@@ -18,11 +18,25 @@ class Output(NamedTuple):
     features: dict
 
 
+class Numbered(NamedTuple):
+    """A view as it came from the feed, and which of all views of all training images its rows are, [N] int64."""
+
+    view: Tensor
+    version: int  # rises when something is written into the view
+    number: Tensor
+
+    @classmethod
+    def of(cls, view, number):
+        return cls(view, view._version, number)
+
+    def is_still(self, view):
+        return view is self.view and view._version == self.version
+
+
 class Batch(NamedTuple):
     """A batch with names: `views` holds `Method.views` augmentations [N, 3, H, W] of the same images.
 
-    view_numbers: of each view, which of all views of all training images it is, [N] int64; only where a table of the
-    teacher's logits is looked up by it.
+    numbered: the views as they came from the feed, where a table of the teacher's logits is looked up.
 
     Where several processes train a run, each has a part of every batch: what couples its images goes through `mean`,
     `gather` and `mine`.
@@ -32,7 +46,12 @@ class Batch(NamedTuple):
     target: Tensor  # [N], int64 class numbers
     index: Tensor  # [N], int64 positions in the training set
     group: Alone = Alone()
-    view_numbers: tuple[Tensor, ...] = ()
+    numbered: tuple[Numbered, ...] = ()
+
+    def view_numbers(self):
+        """The number of each view; None unless the views are numbered, and still those of the feed."""
+        there = len(self.numbered) == len(self.views) and all(map(Numbered.is_still, self.numbered, self.views))
+        return tuple(known.number for known in self.numbered) if there else None
 
     def gather(self, tensor):
         """A tensor [N, ...] of this process's images, of all images of the batch."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import log_softmax
 
 from distillbench.errors import UserError
 from distillbench.tasks import Lacking
@@ -38,7 +37,8 @@ class Predictions:
     @cached_property
     def log_probabilities(self):
         """[N, C], from the logits in fp16."""
-        return log_softmax(self.logits, axis=1)
+        shifted = self.logits - self.logits.max(axis=1, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
     @cached_property
     def target_rank(self):
