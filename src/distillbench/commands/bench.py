@@ -9,9 +9,11 @@ from distillbench.commands.base import command
 from distillbench.commands.types import File, Folder, device, option
 from distillbench.errors import UserError
 
+PAIRS = "resnet56:resnet20; on a GPU resnet32x4:resnet8x4,wrn_40_2:wrn_16_2"
+
 
 @command("bench")
-@click.option("--pairs", metavar="PAIRS", help="TEACHER:STUDENT, comma-separated (default: as docs/benchmarks.md says)")
+@click.option("--pairs", metavar="PAIRS", help=f"TEACHER:STUDENT, comma-separated (default: {PAIRS})")
 @click.option("--methods", metavar="METHODS", default="KD", help="as KD,DKD,KD+GKD,KD+DOT (default: KD)")
 @device
 @click.option("--quick", is_flag=True, help="less of everything: two minutes on two cores")
