@@ -61,13 +61,13 @@ def gpu_jobs(slots, gpus):
         raise UserError(f"gpu_slots={slots}: is no number of jobs from 1 on")
     if not gpus:
         raise UserError(f"gpu_slots={slots}: the profile has no GPU (resources: gpu); take --profile profiles/gpu")
-    if int(slots) > 1 and (problem := _mps_problem()):
+    if int(slots) > 1 and (problem := mps_problem()):
         remedy = f"start it with `{MPS} -d` or leave gpu_slots out: without it jobs only take turns on a GPU"
         raise UserError(f"gpu_slots={slots}: no MPS daemon answers ({problem}); {remedy}")
     return gpus * int(slots)
 
 
-def _mps_problem():
+def mps_problem():
     """Why jobs cannot compute on a GPU at the same time, or ""."""
     question = "get_default_active_thread_percentage\n"  # every daemon knows it, also before it has a server
     options = {"capture_output": True, "encoding": "utf-8", "errors": "replace", "timeout": 20}

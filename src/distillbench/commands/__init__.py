@@ -11,7 +11,7 @@ from contextlib import suppress
 import click
 
 from distillbench import __version__
-from distillbench.commands import components, runs, sharing, suites
+from distillbench.commands import bench, components, runs, sharing, suites
 from distillbench.commands.base import HELP, Commands
 from distillbench.environment import collect_seldom, prepare
 from distillbench.errors import RunFailed, UserError, one_line
@@ -35,6 +35,7 @@ program = Commands(
         "Runs": runs.COMMANDS,
         "Sharing": sharing.COMMANDS,
         "Methods and data": components.COMMANDS,
+        "Speed": bench.COMMANDS,
     },
     help="A reproducible benchmark pipeline for knowledge distillation.",
     epilog=EPILOG,
