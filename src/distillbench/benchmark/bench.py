@@ -15,7 +15,6 @@ from distillbench.benchmark.processes import Broken, Processes, Refused
 from distillbench.engine.device import effective_precision, prepare_device
 from distillbench.errors import RunFailed
 
-PAIRS = {"cpu": "resnet56:resnet20", "cuda": "resnet32x4:resnet8x4,wrn_40_2:wrn_16_2"}
 WORKERS = {"cpu": (0, 1, 2, 4), "cuda": (2, 4, 8)}  # of R0's loader, of which it takes the best
 FULL = {"cpu": Size(resident=512), "cuda": Size(seconds=2.0)}
 QUICK = {  # two minutes on two cores

@@ -5,15 +5,16 @@ import sys
 
 import click
 
+from distillbench.benchmark import PAIRS
 from distillbench.commands.base import command
 from distillbench.commands.types import File, Folder, device, option
 from distillbench.errors import UserError
 
-PAIRS = "resnet56:resnet20; on a GPU resnet32x4:resnet8x4,wrn_40_2:wrn_16_2"
+DEFAULT = f"{PAIRS['cpu']}; on a GPU {PAIRS['cuda']}"
 
 
 @command("bench")
-@click.option("--pairs", metavar="PAIRS", help=f"TEACHER:STUDENT, comma-separated (default: {PAIRS})")
+@click.option("--pairs", metavar="PAIRS", help=f"TEACHER:STUDENT, comma-separated (default: {DEFAULT})")
 @click.option("--methods", metavar="METHODS", default="KD", help="as KD,DKD,KD+GKD,KD+DOT (default: KD)")
 @device
 @click.option("--quick", is_flag=True, help="less of everything: two minutes on two cores")
@@ -34,7 +35,7 @@ def bench(pairs, methods, device, quick, rounds, upstream, data, json):
     found = benchmark.device_of(device)
     size = (benchmark.QUICK if quick else benchmark.FULL)[found.type]
     size = size._replace(rounds=rounds or size.rounds)
-    pairs, methods = _pairs(pairs or benchmark.PAIRS[found.type]), _words("--methods", methods)
+    pairs, methods = _pairs(pairs or PAIRS[found.type]), _words("--methods", methods)
     _require_writable(json)
     results = []
     for climbed in benchmark.bench(pairs, methods, found, size, upstream and checkout(upstream, found), data, _say):
