@@ -269,3 +269,11 @@ def test_sums_go_on_from_a_state_in_which_every_step_was_observed():
     sums.load_state_dict({"loss_ce": torch.tensor(6.0), "images": torch.tensor(4.0), "seen": torch.tensor([8.0, 2.0])})
     sums.add({"loss_ce": torch.tensor(2.0), "images": 4, "images_observed": 4, "seen": torch.tensor([0.0, 2.0])})
     assert averages(classification, sums) == {"loss_ce": 1.0, "seen_0": 1.0, "seen_1": 0.5}
+
+
+def test_sums_go_on_from_a_state_of_the_end_of_an_epoch():
+    """Which has none, in either form."""
+    for state in ({}, []):
+        sums = Sums("cpu")
+        sums.load_state_dict(state)
+        assert sums.totals() == {}

@@ -231,6 +231,15 @@ def test_disk_that_one_table_takes_is_not_there_for_the_next(project, monkeypatc
     assert [t.used for t in found.values()] == [True, False]
 
 
+def test_the_disk_that_counts_is_that_of_the_tables(project, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (project.results / "tables").symlink_to(tmp_path / "elsewhere")
+    asked = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or shutil._ntuple_diskusage(0, 0, 0))
+    assert not any(table.used for table in plan_tables(suite(), Store(planned=suite().runs)).values())
+    assert {path.resolve() for path in asked} == {tmp_path / "elsewhere"}
+
+
 def test_a_decision_is_read_as_it_was_written_down(project):
     found = plan_tables(suite(), project)
     assert read_planned("small", project.results) == {}

@@ -595,6 +595,14 @@ def test_a_training_needs_the_table_that_is_planned(stored, monkeypatch):
     assert table not in never.training_input(of(student)) and never.table_option(of(student)) == "--table never"
 
 
+def test_a_decision_that_cannot_be_written_down_is_one_line(stored, monkeypatch, capsys):
+    (stored / "results/tables").write_text("in the way")
+    with pytest.raises(SystemExit) as end:
+        functions(stored, monkeypatch).write_down_tables()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and line.startswith("distillbench: ") and "results/tables" in line
+
+
 def test_a_forced_training_follows_its_teachers(stored, monkeypatch):
     rules, runs = functions(stored, monkeypatch, forced=["train"]), stores.runs(stored)
     teacher, student = runs["Teacher/s0"], runs["KD/s1"]

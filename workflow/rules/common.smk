@@ -317,7 +317,11 @@ def table_option(wildcards):
 
 def write_down_tables():
     """At the start of a workflow that holds Snakemake's lock, never of a dry run: its jobs on other machines read it."""
-    write_planned(TABLES, SUITE, STORE.results)
+    try:
+        write_planned(TABLES, SUITE, STORE.results)
+    except OSError as error:
+        print(f"distillbench: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
 
 
 def write_partial_reports():

@@ -60,8 +60,7 @@ class Sums:
     def load_state_dict(self, state):
         """Also a state from before vectors were stacked, {name: tensor}, in which every batch was observed."""
         if isinstance(state, dict):
-            state = {**state, OBSERVED: state[IMAGES]} if state else {}
-            state = [([(n, v.shape) for n, v in state.items()], torch.cat([v.reshape(-1) for v in state.values()]))]
+            state = [_stacked({**state, OBSERVED: state[IMAGES]})] if state else []
         self.zero()
         for names, saved in state:
             names = tuple((name, tuple(shape)) for name, shape in names)
@@ -69,6 +68,10 @@ class Sums:
                 self._declare(names)
             self.stacks[names].copy_(saved)
             self.counted.add(names)
+
+
+def _stacked(state):
+    return [(name, value.shape) for name, value in state.items()], torch.cat([v.reshape(-1) for v in state.values()])
 
 
 def batch_sums(task, output, target, losses, observed=None):

@@ -176,7 +176,8 @@ def summary(tables, store):
     return lines
 
 
-def _free(folder):
-    """Bytes that are free where a folder is, or will be."""
+def _free(results):
+    """Bytes that are free where tables are, or will be: the folder may be a link to another disk."""
+    folder = results / "tables"
     there = next(path for path in (folder, *folder.resolve().parents) if path.exists())
     return shutil.disk_usage(there).free
