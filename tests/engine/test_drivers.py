@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -141,6 +142,71 @@ def test_a_graph_that_was_asked_for_and_cannot_be_captured_is_one_line(uncaptura
     with pytest.raises(UserError, match=r"^--driver graph: operation not permitted .*; leave it out or choose eager$"):
         graph(required=True).step(8)
     assert not lines
+
+
+class RehearsedGraph:
+    capturing = False
+
+    def reset(self):
+        self.capturing = False
+
+
+@pytest.fixture
+def capturing(specify, monkeypatch):
+    """(learner, its driver, lines, captures): graphs on the CPU, whose captures are recorded and move nothing."""
+    learner, lines, captures = distilling(specify), [], []
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+
+    @contextlib.contextmanager
+    def capture(graph, pool, stream):
+        captures.append(graph)
+        graph.capturing = True
+        try:
+            with untouched(learner), Recording() as recording:
+                yield
+        except RuntimeError:
+            raise RuntimeError("a previous error during capture")  # noqa: B904 (as torch's has the first one behind it)
+        graph.capturing, graph.replay = False, recording.replay
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", RehearsedGraph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    return learner, Graph(learner, False, lines.append), lines, captures
+
+
+def both(specify, learner, driver):
+    """A learner that takes the steps of the driver's eagerly: (statics of both), after two epochs."""
+    plain = distilling(specify)
+    for built, step in ((learner, driver), (plain, plain)):
+        for epoch, lr in ((1, 0.05), (2, 0.01)):
+            built.begin(epoch, lr)
+            for number, size in enumerate((40, 40, 16)):
+                step.step(size, observing=number % 2 == 0)
+    assert learner.sums.totals().keys() == plain.sums.totals().keys()
+    return learner.statics(), plain.statics()
+
+
+def test_a_graph_is_captured_once_for_each_kind_of_step_and_warming_up_leaves_no_trace(specify, capturing):
+    learner, driver, lines, captures = capturing
+    assert all(map(torch.equal, *both(specify, learner, driver)))
+    assert (driver.name, lines, len(captures)) == ("graph", [], 3)
+
+
+def test_a_capture_that_fails_leaves_no_trace_and_says_what_could_not_be_captured(specify, capturing):
+    """Here that of the last batch, which is the third, in the last gradient of its step."""
+    learner, driver, lines, captures = capturing
+
+    def waiting(gradient):
+        if len(captures) == 3 and captures[-1].capturing:
+            raise RuntimeError("not permitted when\nstream is capturing")
+
+    learner.student.conv1.weight.register_hook(waiting)
+    assert all(map(torch.equal, *both(specify, learner, driver)))
+    assert (driver.name, driver.why) == ("eager", "not permitted when stream is capturing")
+    assert lines == ["the steps are not replayed from a CUDA graph: not permitted when stream is capturing"]
 
 
 def test_a_graph_on_a_processor_is_refused_by_the_command_line(specify, images, tmp_path, capsys, monkeypatch):

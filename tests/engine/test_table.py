@@ -8,6 +8,7 @@ from standins import feed_of, quiet
 
 from distillbench.data.augment import CropFlip
 from distillbench.engine import table as engine_table
+from distillbench.engine import teacher as engine_teacher
 from distillbench.engine.feed import Feed, generated_feed
 from distillbench.engine.flight import Flight, Progress
 from distillbench.engine.learner import Learner
@@ -247,12 +248,22 @@ def test_runs_that_no_table_serves_have_a_live_teacher(specify, results):
 
 
 def test_a_table_that_leaves_a_gpu_no_room_is_not_put_there(monkeypatch):
+    """Unless a run was begun with it: then what else is on the GPU may be its neighbours'."""
     header, gpu = {"shape": [1000, 162, 100]}, torch.device("cuda")
     size = 4096 + 4 * 1000 * 162 * 100
-    for free, fits in ((2 * size, True), (2 * size - 1, False)):
+    cases = ((2 * size, None, True), (2 * size - 1, None, False), (size, "table", True), (size - 1, "table", False))
+    for free, begun, fits in cases:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10 * size))
-        assert (_no_room(header, gpu) == "") is fits
-    assert "64.8 MB, more than half of the 129.6 MB that are free on cuda" in _no_room(header, gpu)
+        assert (_no_room(header, gpu, begun) == "") is fits
+    assert _no_room(header, gpu, None) == "takes 64.8 MB, more than half of the 64.8 MB that are free on cuda"
+
+
+def test_a_run_in_flight_whose_table_has_no_room_says_so(specify, results, monkeypatch):
+    results, teacher = results
+    monkeypatch.setattr(engine_teacher, "_no_room", lambda *arguments: "takes 2 MB of the 1 MB that are free")
+    with pytest.raises(UserError, match=r"which takes 2 MB of .*; take a device with more room, or remove"):
+        source(specify(teacher=teacher, **KD), results, begun="table")
+    assert source(specify(teacher=teacher, **KD), results).why.endswith("takes 2 MB of the 1 MB that are free")
 
 
 def test_a_run_in_flight_keeps_its_source(specify, images, results):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 import warnings
+from collections import defaultdict
 from pathlib import Path
 
 import torch
@@ -122,7 +123,7 @@ class Upstream(Loading):
             yield len(data[1])
 
     def _step(self, data):
-        meters = {name: self.meter() for name in ("training_time", "data_time", "losses", "top1", "top5")}
+        meters = defaultdict(self.meter)
         self.trainer.train_iter(data, EPOCH, meters)
         return meters
 

@@ -40,9 +40,9 @@ def bench(pairs, methods, device, quick, rounds, upstream, data, json):
     results = []
     for climbed in benchmark.bench(pairs, methods, found, size, upstream and checkout(upstream, found), data, _say):
         results.append(Result(climbed))
-        print(f"{as_text(results[-1])}\n", flush=True)
-        if json:
+        if json:  # before the text, whose reader may be gone
             _write(json, as_json(results, environment(found)))
+        print(f"{as_text(results[-1])}\n", flush=True)
     return 1 if any(result.failed for result in results) else 0
 
 

@@ -3,8 +3,9 @@ its images. Of the others the shapes are known, so that suites can be planned an
 
 A prepared dataset is one file, results/data/NAME.npz, with train_images and test_images (uint8, [N, H, W, 3]),
 train_labels and test_labels (int64, [N]), and sha256, their digest when the file was made. It is declared with the
-dataset and compared on every read, so that the numbers of a run can never come from other images than its
-specification names. Nothing is compressed: every process maps the images as they lie in the file.
+dataset and compared on every read, with the sizes of the arrays: the images of another dataset or version, or of a file
+that was cut, are never taken for those that a specification names. Nothing is compressed: every process maps the images
+as they lie in the file, and none reads them whole to see whether a disk changed a bit.
 """
 
 import hashlib

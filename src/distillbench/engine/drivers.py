@@ -78,7 +78,8 @@ class Graph(Replayed):
         except RuntimeError as error:
             graph.reset()  # or random generators stay in the state of a capture
             self.learner.trainer.forget_gradients()
-            raise CaptureFailed(" ".join(str(error).split())[:200]) from None
+            reason = error.__context__ or error  # the end of a capture fails, too, after what could not be captured
+            raise CaptureFailed(" ".join(str(reason).split())[:200]) from None
         finally:
             self.learner.sums.counted = counted
         return graph.replay, added

@@ -34,20 +34,23 @@ def teacher_source(specification, weights, results, device, begun=None, wanted="
         return Source("live", "--table never")
     key = key_of(specification)
     path, header = table_path(Path(results), key), header_of(specification, key, weights)
-    problem = problem_of(path, header) or _no_room(header, device)
+    problem = problem_of(path, header)
+    remedy = f"make it with `{making(key)}`" if problem else "take a device with more room"
+    problem = problem or _no_room(header, device, begun)
     if not problem:
         return Source("table", table=read_table(path, header).to(device))
     if begun:
-        remedy = f"make it with `{making(key)}`, or remove the run's work directory"
-        raise UserError(f"{specification.id}: was begun with the table {path}, which {problem}; {remedy}")
+        what = f"{specification.id}: was begun with the table {path}, which {problem}"
+        raise UserError(f"{what}; {remedy}, or remove the run's work directory")
     if path.exists():
         report(f"{path}: {problem}; the teacher is asked live")
     return Source("live", f"{path} {problem}")
 
 
-def _no_room(header, device):
-    """Why a table does not go to a device, or "": it leaves half of what is free to the run."""
+def _no_room(header, device, begun):
+    """Why a table does not go to a device, or "": a run that was not begun with it keeps half of what is free."""
     size, free = size_of(header["shape"]), torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
-    if free is None or size <= free / 2:
+    if free is None or size <= (free if begun else free / 2):
         return ""
-    return f"takes {size / 1e6:.1f} MB, more than half of the {free / 1e6:.1f} MB that are free on {device}"
+    what = "" if begun else "more than half "
+    return f"takes {size / 1e6:.1f} MB, {what}of the {free / 1e6:.1f} MB that are free on {device}"
