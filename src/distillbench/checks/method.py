@@ -24,7 +24,7 @@ BASE = {  # what keys leave open; the rules do not depend on it
     "DISTILLER.TEACHER": "resnet8",
     "DISTILLER.STUDENT": "resnet8",
     "SOLVER.BATCH_SIZE": 16,
-    "SOLVER.LR": 1e-4,  # higher ones take CRD beyond the minimum within ten steps
+    "SOLVER.LR": 2e-4,  # at higher ones ten steps take CRD beyond the minimum
     "SOLVER.PRECISION": "fp64",
 }
 EPOCHS = (1, 2, 10**6)  # the last is behind every warm-up
@@ -73,7 +73,7 @@ def combinations(name):
     return found
 
 
-def learner(keys, seed=0):
+def learner(keys, seed=0, num_images=NUM_IMAGES):
     """A learner on generated images with untrained networks, as a run with these keys would begin.
 
     keys: of a configuration; what they leave open is as in `BASE`.
@@ -84,7 +84,7 @@ def learner(keys, seed=0):
     specification = build_specification(config, transforms=transforms, teacher=teacher, seed=seed)
     with initialisation(0, "teacher"):
         network = teacher and build_network(config.DISTILLER.TEACHER, config.DATASET.TYPE).requires_grad_(False).eval()
-    feed = generated_feed(specification, NUM_IMAGES)
+    feed = generated_feed(specification, num_images)
     feed.seed = 0  # the same batches at every seed of the run
     built = Learner(specification, feed, network)
     built.specification, built.batch = specification, config.SOLVER.BATCH_SIZE
