@@ -4,9 +4,20 @@ import errno
 import hashlib
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 from distillbench.errors import UserError
+
+
+@contextmanager
+def naming(path):
+    """An OSError that leaves this block names a file: that of a write to a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write_atomically(path, content):
@@ -17,7 +28,7 @@ def write_atomically(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(aside, "wb") as file:
+        with naming(path), open(aside, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
