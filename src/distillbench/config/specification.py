@@ -230,6 +230,7 @@ def evaluated(dataset, network):
     declared = components.datasets()[dataset]
     stated = {field: declared[field] for field in DIGESTS if declared[field] is not None}
     digests = {field: value for field, value in stated.items() if field not in COUNTS} or stated
+    digests |= {"like": declared["like"]} if "like" in declared else {}
     return {
         "schema": SCHEMA,
         "task": "classification",

@@ -4,6 +4,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from distillbench.config.implemented import require_trainable
+from distillbench.config.kinds import COUNTS, DIGESTS
 from distillbench.engine.device import effective_precision, prepare_device, require_precision
 from distillbench.engine.drivers import drive
 from distillbench.engine.feed import Feed, Split
@@ -77,7 +78,18 @@ def train(
         precision = effective_precision(specification["precision"], device)
         how = {"driver": driver.name, "why": driver.why, "precision": precision, "deterministic": deterministic}
         how |= {"teacher_source": progress.teacher_source, "why_live": progress.why_live or None}
-        left = (specification, learner.deployed, progress, teacher_digest, flight.attempts, watch, source, how)
+        made_from = {"sha256": images.digest, **images.source}
+        left = (
+            specification,
+            learner.deployed,
+            progress,
+            teacher_digest,
+            flight.attempts,
+            watch,
+            source,
+            how,
+            made_from,
+        )
         finish(work, out, lambda folder: write_run(folder, *left))
 
 
@@ -110,8 +122,11 @@ def arrives_outdated(specification, work, runs):
 
 
 def require_images(specification, images):
-    """Raise UserError unless images are those whose digest the specification names."""
-    stated = specification["dataset"]["sha256"]
-    if images.digest != stated:
-        name, found = specification["dataset"]["name"], images.digest
-        raise UserError(f"{specification.id}: {name} has the digest {found[:12]} here, {stated[:12]} is asked for")
+    """Raise UserError unless images are those whose digests, or else numbers, the specification names."""
+    for field in (field for field in DIGESTS if field in specification["dataset"]):
+        stated, found = specification["dataset"][field], images.facts.get(field)
+        if found != stated:
+            what = field if field in COUNTS else "digest"
+            here, asked = (str(value)[:12] for value in (found, stated))
+            name = specification["dataset"]["name"]
+            raise UserError(f"{specification.id}: {name} has the {what} {here} here, {asked} is asked for")
