@@ -23,7 +23,7 @@ import numpy as np
 from distillbench.config import components
 from distillbench.config.kinds import COUNTS, DIGESTS
 from distillbench.data import copies
-from distillbench.data.download import download
+from distillbench.data.downloads import download
 from distillbench.errors import UserError, one_of
 from distillbench.files import writing
 
@@ -61,11 +61,16 @@ class Images(NamedTuple):
         return self.stated or digest_of(self.arrays)
 
     @property
+    def origin(self):
+        """For the record of a run: their digest, which depends on what decoded them, and their source."""
+        return {STATED: self.digest, **self.source}
+
+    @property
     def facts(self):
         """What tells them from others: digests, and what can be counted."""
         sizes = {*self.train_images.shape[1:3], *self.test_images.shape[1:3]}
         counts = {"num_train": len(self.train_labels), "num_test": len(self.test_labels), "image_size": max(sizes)}
-        return {**self.source, **counts, STATED: self.digest} if len(sizes) == 1 else {}
+        return {**self.origin, **counts} if len(sizes) == 1 else {}
 
 
 def digest_of(arrays):
@@ -92,6 +97,8 @@ def prepare(name, path, found=None):
     if hasattr(module, "published"):
         copy = copies.verified_copy(declared, module.published, found or _published(declared, module.published))
         images, where, remedy = images_of(copy, declared, module), copy.path, "get the data set again"
+    elif found:
+        raise UserError(f"--from: {name} is made of no files; leave it out")
     else:
         images, where, remedy = Images(*module.arrays()), name, "install the versions pinned in constraints.txt"
     if difference := _difference(images, declared):

@@ -8,12 +8,14 @@ import hashlib
 import os
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 from distillbench.errors import UserError
 
 VARIABLE, FOLDER = "DISTILLBENCH_DATA", "data"
+DAMAGED = (OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
 
 
 class Published(NamedTuple):
@@ -42,7 +44,7 @@ class Copy:
             raise UserError(f"{self.where(name)}: is missing; get the data set again")
         try:
             content = self._read(self.members[name])
-        except (OSError, EOFError, zipfile.BadZipFile, ValueError, RuntimeError) as error:
+        except DAMAGED as error:
             raise UserError(f"{self.where(name)}: cannot be read ({error}); get the data set again") from None
         if name in self.md5s and hashlib.md5(content).hexdigest() != self.md5s[name]:
             raise UserError(f"{self.where(name)}: is not the published file (its MD5 differs); get the data set again")
@@ -90,7 +92,7 @@ def verified_copy(declared, published, path):
         known = copy.md5s or declared["files_sha256"]
         copy.verified = "every file" if known else "names, counts and sizes, not against the archive"
         return copy
-    if declared["files_sha256"] or not path.exists():
+    if declared["files_sha256"]:
         raise UserError(f"{path}: no such folder; name that of {declared['name']}")
     if (found := md5_of(path)) != declared["md5"]:
         differ = f"has the MD5 {found}, published is {declared['md5']}"
@@ -111,7 +113,7 @@ def open_folder(path, published):
 def _open_archive(path, published):
     try:
         return _zip(path, published) if zipfile.is_zipfile(path) else _tar(path, published)
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise UserError(f"{path}: cannot be read as an archive ({error}); get it again") from None
 
 
@@ -134,5 +136,5 @@ def md5_of(path):
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except OSError as error:  # there is none, for one
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); name an archive or folder") from None

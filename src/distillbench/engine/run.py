@@ -78,19 +78,8 @@ def train(
         precision = effective_precision(specification["precision"], device)
         how = {"driver": driver.name, "why": driver.why, "precision": precision, "deterministic": deterministic}
         how |= {"teacher_source": progress.teacher_source, "why_live": progress.why_live or None}
-        made_from = {"sha256": images.digest, **images.source}
-        left = (
-            specification,
-            learner.deployed,
-            progress,
-            teacher_digest,
-            flight.attempts,
-            watch,
-            source,
-            how,
-            made_from,
-        )
-        finish(work, out, lambda folder: write_run(folder, *left))
+        left = (specification, learner.deployed, progress, teacher_digest, flight.attempts, watch, source, how)
+        finish(work, out, lambda folder: write_run(folder, *left, images.origin))
 
 
 @contextmanager
