@@ -283,6 +283,15 @@ def test_an_image_in_a_zip_file_that_is_damaged_is_named(here, monkeypatch, caps
     assert f"{archive}: {FIRST}: cannot be read" in refused(capsys, "data", "tiny_imagenet")
 
 
+@pytest.mark.parametrize("name", ["digits", "tiny_imagenet"])
+def test_only_a_published_archive_is_tracked(here, monkeypatch, capsys, name):
+    archive, _ = publish("tiny_imagenet", "sets", monkeypatch)
+    archive.unlink()
+    assert main(["data", name, "--track"]) == 2
+    assert "is no published archive, and only these are tracked" in capsys.readouterr().err
+    assert data.data_path(name).exists() and not Path("data").exists()
+
+
 def test_what_is_named_and_not_there_is_refused(here, capsys):
     assert "nothing: cannot be read (No such file" in refused(capsys, "data", "cifar100", "--from", "nothing")
     assert "--from" in refused(capsys, "data", "digits", "--from", "sets")

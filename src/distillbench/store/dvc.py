@@ -54,8 +54,7 @@ def track_archive(path, md5):
     """
     tracked = Path(DATA, Path(path).name)
     Path(DATA).mkdir(exist_ok=True)
-    elsewhere = os.path.abspath(path) != os.path.abspath(tracked)
-    _dvc("add", *(["--out", str(tracked)] if elsewhere else []), str(path))
+    _dvc("add", *([str(tracked)] if tracked.exists() else ["--out", str(tracked), str(path)]))
     file = f"{tracked}.dvc"
     (recorded,) = read_yaml(file)["outs"]
     if recorded["md5"] != md5:
