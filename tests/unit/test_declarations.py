@@ -24,7 +24,7 @@ FILES = {
     "transforms/gkd.py": "GKD",
 }
 CACHED = (components.packaged, components.packaged_methods, components.transforms, components.aliases, components.zoos)
-CACHED += (schema.base_keys, schema.all_keys)
+CACHED += (components.datasets, schema.base_keys, schema.all_keys)
 COMMANDS = (["plan", "small"], ["status", "small"], ["tables", "small"], ["explain", "small", "KD"])
 
 
