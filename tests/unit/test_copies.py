@@ -320,10 +320,10 @@ def test_a_prepared_file_of_something_else_than_is_declared_is_refused(prepared,
 
 
 def test_a_prepared_file_without_its_source_is_refused(prepared):
-    del prepared["source"]
-    np.savez("a.npz", **prepared)
-    with pytest.raises(UserError, match="other images than tiny_imagenet declares"):
-        data.load("tiny_imagenet", "a.npz")
+    for source in ({}, {"source": "{}"}, {"source": "[]"}, {"source": "{"}):
+        np.savez("a.npz", **{field: value for field, value in prepared.items() if field != "source"}, **source)
+        with pytest.raises(UserError, match=r"a[.]npz: (other images than tiny_imagenet|not a prepared dataset)"):
+            data.load("tiny_imagenet", "a.npz")
 
 
 def test_other_decoded_pixels_are_no_other_dataset(prepared):

@@ -132,6 +132,12 @@ def test_no_network_is_one_line(server):
         download(server.url, MD5, "sets/set.tar.gz")
 
 
+def test_a_full_disk_is_said_at_once(server):
+    with open("/dev/full", "ab", buffering=0) as full, pytest.raises(UserError, match="sets: No space left on device"):
+        downloads._fill(server.url, full, Path("sets/set.tar.gz"))
+    assert len(server.asked) == 1
+
+
 def test_two_processes_do_not_write_to_one_file(server):
     Path("sets").mkdir()
     with open("sets/.set.tar.gz.part", "ab") as other:

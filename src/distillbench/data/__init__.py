@@ -63,7 +63,7 @@ class Images(NamedTuple):
     @property
     def origin(self):
         """For the record of a run: their digest, which depends on what decoded them, and their source."""
-        return {STATED: self.digest, **self.source}
+        return {**self.source, STATED: self.digest}
 
     @property
     def facts(self):
@@ -96,6 +96,7 @@ def prepare(name, path, found=None):
     declared, module = components.datasets()[name], _module(name)
     if hasattr(module, "published"):
         copy = copies.verified_copy(declared, module.published, found or _published(declared, module.published))
+        print(f"{name}: {copy.path}, verified: {copy.verified}", flush=True)
         images, where, remedy = images_of(copy, declared, module), copy.path, "get the data set again"
     elif found:
         raise UserError(f"--from: {name} is made of no files; leave it out")
@@ -137,11 +138,15 @@ def _published(declared, published):
 
 def _module(name):
     """The module of a dataset that can be loaded. Raises UserError for another."""
-    modules = {n: components.module("dataset", declared) for n, declared in components.datasets().items()}
-    if not hasattr(modules[name], "arrays"):
-        valid = ", ".join(n for n, module in modules.items() if hasattr(module, "arrays"))
+    datasets = components.datasets()
+    if not _can_be_loaded(datasets[name]):
+        valid = ", ".join(other for other, declared in datasets.items() if _can_be_loaded(declared))
         raise UserError(f"{name}: this version cannot load it yet; datasets that it can: {valid}")
-    return modules[name]
+    return components.module("dataset", datasets[name])
+
+
+def _can_be_loaded(declared):
+    return hasattr(components.module("dataset", declared), "arrays")
 
 
 def _difference(images, declared):
@@ -186,6 +191,8 @@ def _read(path):
         arrays = (_mapped(path, archive.zip.getinfo(f"{field}.npy")) for field in FIELDS)
         source = json.loads(str(archive[SOURCE])) if SOURCE in archive else {}
         images = Images(*arrays, stated=str(archive[STATED]), source=source)
+    if not isinstance(source, dict):
+        raise ValueError("its source is no mapping")
     for pictures, labels in (images.training, images.test):
         if (pictures.dtype, pictures.shape[3:], labels.dtype) != (np.uint8, (3,), np.int64):
             raise ValueError("images or labels of another form")

@@ -1,5 +1,6 @@
 """Downloading a published archive: gone on with where it broke off, compared with its digest, in place all at once."""
 
+import errno
 import fcntl
 import http.client
 import os
@@ -16,6 +17,7 @@ from distillbench.errors import UserError
 
 ATTEMPTS, WAIT, TIMEOUT = 5, 2.0, 60.0  # attempts that bring nothing, seconds between attempts, and without an answer
 BLOCK = 1 << 20
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def download(url, md5, path):
@@ -56,6 +58,8 @@ def _fill(url, file, path):
             if error.code < 500 and error.code != 429:
                 failures = ATTEMPTS
         except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "errno", None) in FULL:
+                raise UserError(f"{path.parent}: {error.strerror}; make room, it goes on from there") from None
             problem = str(getattr(error, "reason", error)) or type(error).__name__
         failures = 1 if file.seek(0, os.SEEK_END) > before else failures + 1
         if failures >= ATTEMPTS:
