@@ -8,7 +8,7 @@ import io
 import re
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from distillbench.data.copies import Published
@@ -69,12 +69,13 @@ def _annotated(copy, classes):
     """{name: class} of the validation images."""
     annotated, where = {}, copy.where(ANNOTATIONS)
     for number, line in enumerate(copy.read(ANNOTATIONS).decode(errors="replace").splitlines(), start=1):
-        name, wnid = f"val/images/{line.split(chr(9))[0]}", (line.split("\t") + [""])[1]
+        file, wnid = (*line.split("\t"), "")[:2]
+        name = f"val/images/{file}"
         if wnid not in classes or name in annotated:
             raise UserError(f"{where}, line {number}: {line[:80]!r} names no class, or an image for the second time")
         annotated[name] = wnid
     for name in copy.members:
-        if name.startswith("val/images/") and name not in annotated:
+        if re.fullmatch(r"val/images/.*\.JPEG", name) and name not in annotated:
             raise UserError(f"{copy.where(name)}: has no line in {ANNOTATIONS}")
     return annotated
 
@@ -93,8 +94,8 @@ def _decoded(copy, name):
     try:
         with Image.open(io.BytesIO(copy.read(name))) as image:
             pixels = np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{copy.where(name)}: not a whole image ({error}); get the data set again") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # whatever Pillow finds wrong
+        raise UserError(f"{copy.where(name)}: not a whole image; get the data set again") from None
     if pixels.shape != (image_size, image_size, 3):
         height, width, _ = pixels.shape
         raise UserError(f"{copy.where(name)}: is {width}x{height}, expected {image_size}x{image_size}")
