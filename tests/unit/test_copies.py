@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from published import CLASSES, jpeg, pickled, publish, write_cifar, write_tiny
+from published import CLASSES, jpeg, pickled, publish, write_cifar
 
 from distillbench import data
 from distillbench.commands import main
@@ -358,4 +358,3 @@ def test_a_folder_of_tiny_imagenet_may_hold_more_than_is_read(here, monkeypatch)
     (folder / "words.txt").write_text("")
     data.prepare("tiny_imagenet", "b.npz")
     assert Path("a.npz").read_bytes() == Path("b.npz").read_bytes()
-    assert write_tiny(Path("other")).exists()
