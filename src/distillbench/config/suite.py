@@ -153,7 +153,9 @@ class _Expansion:
     def add(self, row, role, pair, network, seed, layers, teacher=None):
         """Put a run into its cell; returns its specification."""
         config, transforms, notes = self.resolve(row, pair, network, (self.sections.base, *layers))
-        specification = build_specification(config, transforms=transforms, teacher=teacher, seed=seed)
+        protocol = self.sections.teachers.protocol if role == "teacher" else self.sections.protocol
+        others = {"transforms": transforms, "teacher": teacher, "seed": seed, "protocol": protocol}
+        specification = build_specification(config, **others)
         weighted = transforms or components.trainers()[config.SOLVER.TRAINER]["label"]
         if weighted and role == "distilled" and not row.control:
             notes += ("has no control, so that its gain cannot be told from its weights'; see docs/methods.md",)

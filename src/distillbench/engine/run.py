@@ -4,6 +4,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from distillbench.config.implemented import require_trainable
+from distillbench.config.specification import PUBLISHED
+from distillbench.data import trained_on
 from distillbench.engine.device import effective_precision, prepare_device, require_precision
 from distillbench.engine.drivers import drive
 from distillbench.engine.feed import Feed, Split
@@ -59,7 +61,7 @@ def train(
             return discard(work)
         device = prepare_device(specification, device, deterministic)
         require_precision(specification["precision"], device)
-        training, evaluated = (Split.put(*arrays, specification, device) for arrays in (images.training, images.test))
+        training, evaluated = splits(specification, images, device)
         teacher, teacher_digest = load_teacher(specification, runs)
         inputs = {"dataset": images.digest, "teacher": teacher_digest}
         flight = Flight(work, specification, inputs, save_seconds)
@@ -79,6 +81,15 @@ def train(
         how |= {"teacher_source": progress.teacher_source, "why_live": progress.why_live or None}
         left = (specification, learner.deployed, progress, teacher_digest, flight.attempts, watch, source, how)
         finish(work, out, lambda folder: write_run(folder, *left))
+
+
+def splits(specification, images, device):
+    """(images that a run trains on, images that each epoch ends with), each a `feed.Split` on the device."""
+    protocol, training = specification["dataset"]["protocol"], Split.put(*images.training, specification, device)
+    if protocol == PUBLISHED:
+        return training, Split.put(*images.test, specification, device)
+    chosen = trained_on(images.train_labels, protocol)
+    return training.part(chosen), training.part(~chosen)
 
 
 @contextmanager
