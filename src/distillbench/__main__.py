@@ -1,11 +1,9 @@
-import os
 import sys
 
 from distillbench import warm
 
-if warm.VARIABLE in os.environ and sys.argv[1:2] and sys.argv[1] in warm.SERVED:
-    warm.ask(sys.argv[1:])
+warm.ask(sys.argv[1:])
 
-from distillbench.commands import main
+from distillbench.commands import main  # noqa: E402 (only where the job runs here)
 
 sys.exit(main())

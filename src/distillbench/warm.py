@@ -16,7 +16,7 @@ import sys
 from contextlib import suppress
 
 VARIABLE = "DISTILLBENCH_WARM"  # path of the socket; `never`, for the workflow: start no such process
-SERVED = ("complete", "train", "table")  # they import torch, and hold a claim: begun twice they compute once
+SERVED = {"complete", "train", "table"}  # they import torch, and hold a claim: begun twice they compute once
 # What a shell changes, and what is read by jobs on other machines only.
 IGNORED = {VARIABLE, "DISTILLBENCH_AGAIN", "_", "SHLVL", "PWD", "OLDPWD"}
 NEEDED = ("commands", "jobs", "engine.run", "evaluation.predictions", "evaluation.measure", "evaluation.tabulate")
@@ -77,6 +77,8 @@ def start(environment):
 
 def ask(arguments):
     """Have the warm process run a command, and end as it ends. Returns where it is to be run here."""
+    if VARIABLE not in os.environ or not SERVED.intersection(arguments[:1]):
+        return
     got, replaced = [], {}
 
     def pass_on(number, frame):
@@ -146,7 +148,7 @@ def serve(listener):
         for ready in select.select([ended, *doors, *jobs], [], [])[0]:
             if ready is listener:
                 jobs[listener.accept()[0]] = None
-            elif ready is workflow:
+            elif ready == workflow:
                 shutil.rmtree(os.path.dirname(listener.getsockname()), ignore_errors=True)
                 listener.close()
                 doors = []
@@ -192,6 +194,12 @@ def _become(streams):
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    if "torch" in sys.modules:  # who draws without a stream of the run draws what no other child does
+        import numpy
+        import torch
+
+        numpy.random.seed()
+        torch.default_generator.seed()
 
 
 def _hand_on(jobs, connection):

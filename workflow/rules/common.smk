@@ -25,7 +25,7 @@ from snakemake.persistence import FileBackupMixin
 
 name_user()  # Snakemake, DVC and what else jobs start ask for it
 collect_seldom()
-# Of another workflow, on this machine or in this allocation or not: its warm process is not for the jobs of this one.
+# Popped: the warm process of another workflow, perhaps of another allocation, is not for the jobs of this one.
 WARM = os.environ.pop(warm.VARIABLE, None) != "never"
 PACKAGE = Path("src/distillbench")
 REPORTING = [str(p) for p in sorted((PACKAGE / "reporting").rglob("*")) if p.is_file() and p.suffix != ".pyc"]
@@ -329,14 +329,15 @@ def write_down_tables():
 
 
 def keep_warm():
-    """Start a process that forks the jobs that import torch, if there are two or more, on this machine and in its Python."""
+    """Start a process that forks the jobs that import torch, where two or more run on this machine, in its Python."""
     jobs = [
         job
         for job in workflow.dag.needrun_jobs()
         if job.rule.name in ("run", "train", "table") and job.threads == 1
     ]
     local = workflow.is_main_process and workflow.local_exec and not workflow.touch
-    if not (WARM and local and sys.platform == "linux" and len(jobs) > 1):
+    ours = local and not workflow.deployment_settings.deployment_method
+    if not (WARM and ours and sys.platform == "linux" and len(jobs) > 1):
         return
     # Where it cannot be started jobs run by themselves. (ValueError: a variable that is not text)
     with suppress(OSError, ValueError, subprocess.CalledProcessError):
