@@ -75,6 +75,7 @@ def served(monkeypatch):
     """For the time of the context jobs find a warm process; gives the descriptor that keeps it."""
     monkeypatch.setenv(warm.VARIABLE, "")
     held = warm.start({name: value for name, value in os.environ.items() if name != warm.VARIABLE})
+    folder = Path(os.environ[warm.VARIABLE]).parent
     try:
         yield held
     finally:
@@ -82,6 +83,7 @@ def served(monkeypatch):
         with suppress(OSError):
             os.close(held)
         eventually(lambda: not warm_processes(Path.cwd()))
+        shutil.rmtree(folder, ignore_errors=True)  # of one that did not end by itself
 
 
 class Act:
