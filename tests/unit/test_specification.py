@@ -223,6 +223,14 @@ def test_a_parameter_added_later_is_left_out_of_the_digest_at_its_neutral_value_
     assert Specification(data).id != golden().id
 
 
+def test_another_version_of_an_optimizer_is_another_run(tmp_path, monkeypatch):
+    before = specification(tmp_path, ADAMW)
+    assert "version" not in before["schedule"] and before.schedule["version"] == 1
+    monkeypatch.setitem(components.optimizers()["AdamW"], "version", 2)
+    assert specification(tmp_path, ADAMW)["schedule"]["version"] == 2
+    assert specification(tmp_path, ADAMW).id != before.id
+
+
 def test_swapping_two_values_is_another_run():
     data = golden().data
     parameters = data["method"]["parameters"]
