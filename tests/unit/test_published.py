@@ -30,6 +30,7 @@ FILES = {
     "empty.yaml": "{}\n",
     "misspelt.yaml": 'DISTILLER: {TYPE: "KD"}\nSOLVER: {EPOCH: 240}\n',
     "fork.yaml": 'EXPERIMENT: {LOGIT_STAND: True}\nDISTILLER: {TYPE: "KD"}\n',
+    "trainers.yaml": 'DISTILLER: {TYPE: "KD"}\nSOLVER: {TRAINER: [crd]}\n',
     "doubled.yaml": 'DISTILLER: {TYPE: "KD"}\nDISTILLER: {TYPE: "AT"}\n',
 }
 PAIR = {"teacher": "resnet32x4", "student": "resnet8x4"}
@@ -169,6 +170,7 @@ def test_shapes_in_a_file_are_read_and_noted(project, capsys):
         ("configs/absent.yaml", "methods.it.published: configs/absent.yaml: no such file"),
         ("configs/misspelt.yaml", "configs/misspelt.yaml: SOLVER.EPOCH: unknown key 'SOLVER.EPOCH'; did you mean"),
         ("configs/fork.yaml", "configs/fork.yaml: EXPERIMENT.LOGIT_STAND: unknown key"),
+        ("configs/trainers.yaml", "configs/trainers.yaml: SOLVER.TRAINER: ['crd'] is not valid here, expected base"),
         ("configs/doubled.yaml", "configs/doubled.yaml, line 2: the key 'DISTILLER' stands twice"),
         ("configs/reviewkd.yaml", "configs/reviewkd.yaml is for imagenet, this suite for cifar100; write a file for"),
         ("configs/empty.yaml", "methods.it: DISTILLER.TYPE is missing"),

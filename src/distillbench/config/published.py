@@ -9,7 +9,6 @@ from distillbench.config.yaml_file import read_yaml
 from distillbench.errors import UserError
 
 ELSEWHERE = ("DATASET.TYPE", "DISTILLER.TEACHER", "DISTILLER.STUDENT")  # what a suite says in sections of its own
-
 TRAINERS = {"crd": "base", "crd_dot": "dot"}  # theirs, for a batch that also has indices: every batch here has
 
 
@@ -25,8 +24,9 @@ def read_published(file, root):
     """`Published` of a file, whose path is relative to the project. Raises UserError for a key that nothing has."""
     content = read_yaml(Path(root) / file)
     solver = content.get("SOLVER")
-    if isinstance(solver, dict) and solver.get("TRAINER") in TRAINERS:
-        content["SOLVER"] = {**solver, "TRAINER": TRAINERS[solver["TRAINER"]]}
+    for theirs, ours in TRAINERS.items() if isinstance(solver, dict) else ():
+        if solver.get("TRAINER") == theirs:
+            content["SOLVER"] = {**solver, "TRAINER": ours}
     try:
         values = flatten(content, "").values
     except UserError as error:
@@ -50,9 +50,8 @@ def notes(published, row, layers, dataset, pair):
     row: `Written` of its own keys; layers: those below, the published one among them; dataset, pair: the suite's.
     """
     file, official = published.written.where, _official(row.values["DISTILLER.TYPE"])
-    if official in published.written.values and official not in row.values:
-        code = published.written.values[official]
-        yield f"as the code of {file} has it ({official}: {code}); the paper's method: {official}: paper"
+    if published.written.values.get(official) == "mdistiller" and official not in row.values:
+        yield f"as the code of {file} has it ({official}: mdistiller); the paper's method: {official}: paper"
     stated = {"DATASET.TYPE": all_keys()["DATASET.TYPE"].default}
     stated |= {key: value for key, value in published.elsewhere.items() if value}
     here = dict(zip(ELSEWHERE, (dataset, pair.teacher, pair.student), strict=True))
@@ -60,12 +59,14 @@ def notes(published, row, layers, dataset, pair):
         yield f"{file} is for {', '.join(stated.values())}; dataset and pairs of the suite count"
     written = {key for place in (*layers, row) for key in place.values}
     keys = method_keys(row.values["DISTILLER.TYPE"]).items()
-    open_ = [name for name, key in keys if key.default_in("gkd") != key.default and name not in written]
-    if open_ and "DEFAULTS" not in written:
-        yield f"{', '.join(open_)}: mdistiller's defaults; for a file of the GKD repository write DEFAULTS: gkd"
+    left = [name for name, key in keys if key.default_in("gkd") != key.default and name not in written]
+    if left and "DEFAULTS" not in written:
+        yield f"{', '.join(left)}: mdistiller's defaults; for a file of the GKD repository write DEFAULTS: gkd"
 
 
 def _official(method):
     """The key that says whether a method is the paper's or that of mdistiller's code, or None."""
-    names = (name for name, key in method_keys(method).items() if name.endswith(".OFFICIAL") and key.choices)
-    return next(names, None)
+    keys = method_keys(method).items()
+    return next(
+        (name for name, key in keys if name.endswith(".OFFICIAL") and "mdistiller" in (key.choices or ())), None
+    )
