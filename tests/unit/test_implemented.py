@@ -262,6 +262,17 @@ def test_a_raised_version_takes_no_finished_run_out_of_what_is_read(tmp_path, mo
     assert json.loads((Store().run(run) / "spec.json").read_text())["specification"]["student"]["version"] == 1
 
 
+def test_an_optimizer_of_another_version_is_told(specify, monkeypatch):
+    """And neither is trained in the place of the other."""
+    first = specify(SOLVER__TYPE="AdamW", SOLVER__LR=0.001)
+    monkeypatch.setitem(components.optimizers()["AdamW"], "version", 2)
+    second = specify(SOLVER__TYPE="AdamW", SOLVER__LR=0.001)
+    assert (older(first), older(second)) == (["optimizer 1 (now 2)"], [])
+    require_trainable(second)
+    with pytest.raises(UserError, match=r"schedule.version is missing; this code would train with 2"):
+        require_trainable(first)
+
+
 @pytest.mark.parametrize("momentum, version, other", [(0.4, 2, 1), (0.9, 1, 2)])
 def test_dot_is_trained_in_the_version_that_its_values_have(specify, momentum, version, other):
     """Where DELTA is the whole momentum that is version 2, and a run of version 1 is older."""

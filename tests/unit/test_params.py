@@ -754,6 +754,69 @@ def test_dot_refuses_momenta_outside_their_range(tmp_path, capsys, monkeypatch, 
     check_line(main(["plan", "bad"]), *capsys.readouterr(), "methods.KD: SOLVER.DOT.DELTA", f"is {momentum}")
 
 
+SOLVERS = {
+    "methods.row.SOLVER.MOMENTUM: not read by a row of SOLVER.TYPE AdamW": {"TYPE": "AdamW", "MOMENTUM": 0.9},
+    "methods.row.SOLVER.EPS: not read by a row of SOLVER.TYPE SGD": {"EPS": 1e-6},
+    "methods.row.SOLVER.LR_DECAY_RATE: not read by a row of SOLVER.SCHEDULE cosine": {
+        "SCHEDULE": "cosine",
+        "LR_DECAY_RATE": 0.5,
+    },
+    "methods.row.SOLVER.MIN_LR: not read by a row of SOLVER.SCHEDULE step": {"MIN_LR": 0.01},
+    "methods.row: SOLVER.WARMUP_EPOCHS 20 must be below SOLVER.EPOCHS, 20": {"WARMUP_EPOCHS": 20},
+    "methods.row: SOLVER.MIN_LR 0.06 must be at most SOLVER.LR, 0.05": {"SCHEDULE": "cosine", "MIN_LR": 0.06},
+    "methods.row: SOLVER.NESTEROV true needs a momentum": {"NESTEROV": True, "MOMENTUM": 0},
+    "methods.row: SOLVER.TRAINER dot is defined for SOLVER.TYPE SGD, not AdamW; write that, or use base": {
+        "TRAINER": "dot",
+        "TYPE": "AdamW",
+    },
+    "methods.row: SOLVER.TRAINER dot is defined for SOLVER.NESTEROV false, not true; write that, or use base": {
+        "TRAINER": "dot",
+        "NESTEROV": True,
+    },
+}
+
+
+@pytest.mark.parametrize("says, solver", SOLVERS.items())
+def test_a_solver_that_contradicts_itself_is_refused(refused, says, solver):
+    refused(one_row({"DISTILLER.TYPE": "KD", "SOLVER": solver}), says)
+
+
+def test_keys_of_another_optimizer_or_schedule_may_stand_in_base(tmp_path):
+    """They count in the rows that read them; what none reads is noted."""
+    adamw = {"DISTILLER.TYPE": "KD", "SOLVER": {"TYPE": "AdamW", "LR": 1e-3, "SCHEDULE": "cosine"}}
+    base = in_base(SOLVER__MOMENTUM=0.5, SOLVER__MIN_LR=1e-4, SOLVER__BETA2=0.99)
+    suite = load_suite("bad", write(tmp_path, one_row(adamw, base=base, teachers={"SOLVER.EPOCHS": 40})))
+    teacher, student = (cell.specification["schedule"] for cell in suite.cells[:: len(suite.cells) - 1])
+    assert teacher["MOMENTUM"] == 0.5 and "MIN_LR" not in teacher and "BETA2" not in teacher
+    assert student["MIN_LR"] == 1e-4 and student["BETA2"] == 0.99 and "MOMENTUM" not in student
+    assert suite.notes == ()
+    teachers = {"SOLVER": {"TYPE": "AdamW", "EPOCHS": 40}}
+    (note,) = load_suite("bad", write(tmp_path, one_row(adamw, base=base, teachers=teachers))).notes
+    assert note.endswith("base.SOLVER.MOMENTUM: is read by no run; remove it or add a row that reads it")
+
+
+def test_the_rate_of_sgd_is_pointed_out_to_other_optimizers(tmp_path, capsys, monkeypatch):
+    base = {"SOLVER": {"TYPE": "AdamW", "EPOCHS": 20}}
+    monkeypatch.chdir(write(tmp_path, one_row({"DISTILLER.TYPE": "KD"}, base=base)))
+    assert main(["plan", "bad"]) == 0
+    note = "SOLVER.LR is the default of SGD, 0.05; write one for AdamW"
+    assert capsys.readouterr().out.count(f"note: row: {note}\n") == 1
+    base["SOLVER"]["LR"] = 0.001
+    monkeypatch.chdir(write(tmp_path, one_row({"DISTILLER.TYPE": "KD"}, base=base)))
+    assert main(["plan", "bad"]) == 0
+    assert note not in capsys.readouterr().out
+
+
+def test_keys_that_base_has_read_are_swept(tmp_path):
+    """Of the trainer, optimizer and schedule that stand in base."""
+    solver = {"TYPE": "AdamW", "LR": 1e-3, "SCHEDULE": "cosine"}
+    sweep = {"SOLVER.BETA2": [0.99, 0.999], "SOLVER.MIN_LR": [0, 1e-5]}
+    content = one_row(KD_ALONE["KD"], base={"SOLVER": solver}, teachers=None, sweep=sweep)
+    suite = load_suite("bad", write(tmp_path, content))
+    found = {(c.specification["schedule"]["BETA2"], c.specification["schedule"]["MIN_LR"]) for c in suite.cells[1:]}
+    assert len(found) == 4
+
+
 def test_a_seed_beyond_exact_numbers_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(write(tmp_path, changed(seeds=[2**70])))
     check_line(main(["plan", "bad"]), *capsys.readouterr(), "seeds", "expected a list")

@@ -87,9 +87,12 @@ def older(specification):
         now = components.trainer_version(trainer["name"], specification.parameters("trainer"), data["schedule"])
         declared["trainer"] = {"version": now}
     declared |= {transform["place"]: transform for transform in specification.transforms.values()}
+    stated = {part: data[part].get("version") for part in declared}
+    declared["optimizer"] = components.optimizers().get(specification.schedule["TYPE"])
+    stated["optimizer"] = specification.schedule["version"]
     for part, values in declared.items():
-        if values and data[part].get("version") != values["version"]:
-            found.append(f"{part} {data[part].get('version')} (now {values['version']})")
+        if values and stated[part] != values["version"]:
+            found.append(f"{part} {stated[part]} (now {values['version']})")
     return found
 
 
@@ -144,7 +147,7 @@ def _plan_again(specification):
         "SOLVER.BATCH_SIZE": data["batch"]["size"],
         "SOLVER.PRECISION": data["precision"],
         "SOLVER.THREADS": data["threads"],
-        **{f"SOLVER.{key}": value for key, value in data["schedule"].items()},
+        **below("SOLVER", {key: value for key, value in data["schedule"].items() if key != "version"}),
         **below(method["node"], specification.parameters("method")),
         **below(trainer["node"], specification.parameters("trainer")),
     }

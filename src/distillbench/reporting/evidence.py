@@ -54,6 +54,8 @@ def references(specification):
         used[f"{declared['place'].replace('_', ' ')} {name}"] = declared
     if components.trainers()[trainer]["label"]:
         used[f"trainer {trainer}"] = components.trainers()[trainer]
+    if (optimizer := specification["schedule"]["TYPE"]) != "SGD":
+        used[f"optimizer {optimizer}"] = components.optimizers().get(optimizer, {})
     dataset = specification["dataset"]["name"]
     used[f"dataset {dataset}"] = components.datasets()[dataset]
     teacher = [specification.teacher_network] if specification["teacher"] else []
