@@ -1,4 +1,5 @@
-"""The registry of components: what methods, trainers, transforms, datasets, networks and tasks declare, and their code.
+"""The registry of components: what methods, trainers, optimizers, transforms, datasets, networks, tasks declare, and
+their code.
 
 Declarations are literals in the component's own file (`name = "KD"`, `keys = {"TEMPERATURE": Key(4.0, ...)}`).
 Planning a suite must not import torch, so they are read from the syntax tree: the file is parsed, never
@@ -8,6 +9,7 @@ executed. Adding a component is adding a file to its kind's folder, or to a fold
 from functools import cache
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import chain
 from pathlib import Path
 
 from distillbench.config import dataset_files
@@ -65,7 +67,8 @@ def require_one_key_a_name(*own):
     own: declarations of methods beside the package's components.
     """
     first = {}
-    for declared in (*packaged("method").values(), *trainers().values(), *transforms().values(), *own):
+    kinds = (packaged(kind).values() for kind in ("method", "trainer", "transform", "optimizer"))
+    for declared in (*chain(*kinds), *own):
         for name, key in declared["keys"].items():
             key_name = f"{declared['node']}.{name}"
             other = first.setdefault(key_name, declared)
@@ -75,8 +78,13 @@ def require_one_key_a_name(*own):
 
 
 def trainers():
-    """{name: {version, version_without_margin, node, keys, label, two_losses, margin}} of every trainer."""
+    """{name: {version, version_without_margin, node, keys, label, two_losses, margin, solver}} of every trainer."""
     return packaged("trainer")
+
+
+def optimizers():
+    """{name: {version, node, keys, bibtex}} of every optimizer, by its `SOLVER.TYPE`."""
+    return packaged("optimizer")
 
 
 def trainer_version(name, parameters, schedule):
@@ -171,7 +179,7 @@ def module(what, declared):
 
 
 def implementation(what, name):
-    """The class of a method, trainer or transform. Raises UserError if it is not as its file declares it."""
+    """The class of a method, trainer, optimizer or transform. Raises UserError if it is not as its file declares it."""
     kind, declared = KINDS[what], (methods() if what == "method" else packaged(what))[name]
     found, where = getattr(module(what, declared), declared["class"], None), declared.get("file", name)
     if not isinstance(found, type):

@@ -168,7 +168,8 @@ METHOD = Kind(
     _method,
 )
 # label: of the trainer, in a run's id; two_losses: whether it needs a distillation loss; margin: the key that the
-# momentum has to leave room for; version_without_margin: the version where it leaves none, if that is another.
+# momentum has to leave room for; version_without_margin: the version where it leaves none, if that is another;
+# solver: the keys of SOLVER that it is defined for one value of, {"TYPE": "SGD"}.
 TRAINER = Kind(
     "trainer",
     "trainers",
@@ -181,8 +182,10 @@ TRAINER = Kind(
         "version_without_margin": _must(_is_whole, "a positive integer", None),
         "two_losses": _must(lambda value: type(value) is bool, "True or False", False),
         "margin": Field(_one_of_its_keys, None),
+        "solver": _must(lambda value: isinstance(value, dict), 'a mapping of keys of SOLVER, e.g. {"TYPE": "SGD"}', {}),
     },
 )
+OPTIMIZER = Kind("optimizer", "optimizers", True, IDENTIFIED | KEYS, lambda values: {**values, "node": "SOLVER"})
 # place: its key in a specification; node: of its keys, a row that has it is transformed; label: in a run's id; figure:
 # the one that shows what it observes; aliases: names that another repository gives to a method with this transform,
 # {name: {"method": the method, "defaults": whose fill its keys, "keys": those of the node of the alias's name}}.
@@ -231,6 +234,7 @@ TASK = Kind("task", "tasks", False, IDENTIFIED | {"headline": _must(_is_text(NAM
 KINDS = {
     "method": METHOD,
     "trainer": TRAINER,
+    "optimizer": OPTIMIZER,
     "transform": TRANSFORM,
     "dataset": DATASET,
     "family": FAMILY,

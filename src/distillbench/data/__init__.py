@@ -22,6 +22,7 @@ import numpy as np
 
 from distillbench.config import components
 from distillbench.config.kinds import COUNTS, DIGESTS
+from distillbench.config.specification import PUBLISHED
 from distillbench.data import copies
 from distillbench.data.downloads import download
 from distillbench.errors import UserError, one_of
@@ -80,6 +81,26 @@ def digest_of(arrays):
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
+
+
+def trained_on(labels, protocol):
+    """Boolean [N]: which training images a run of a protocol trains on; the others are held out.
+
+    labels: int64 [N]; protocol: of a specification. Of each class those images are held out whose SHA-256 of salt and
+    position in the training set is smallest: at least one, and never all. Raises UserError for a class of one image.
+    """
+    chosen = np.ones(len(labels), dtype=bool)
+    for label in np.unique(labels) if protocol != PUBLISHED else ():
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            raise UserError(f"protocol: class {label} has one training image, which cannot be held out")
+        number = min(max(1, round(protocol["holdout"] * len(members))), len(members) - 1)
+        chosen[sorted(members, key=lambda position: _hash(protocol["salt"], position))[:number]] = False
+    return chosen
+
+
+def _hash(salt, position):
+    return hashlib.sha256(f"holdout {salt} {position}".encode()).digest()
 
 
 def data_path(name, root="."):
