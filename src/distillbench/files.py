@@ -4,26 +4,45 @@ import errno
 import hashlib
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 from distillbench.errors import UserError
 
 
-def write_atomically(path, content):
-    """Write `content` (text, as UTF-8, or bytes) so that `path` never holds a part of it: aside, fsync, rename."""
-    if isinstance(content, str):
-        content = content.encode(errors="replace")  # a file's name may hold bytes that are no UTF-8
+@contextmanager
+def naming(path):
+    """An OSError that leaves this block names a file: that of a write to a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and not error.filename:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def writing(path):
+    """A file to write bytes to, which takes the place of `path` where the block ends well: aside, fsync, rename."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(aside, "wb") as file:
-            file.write(content)
+        with naming(path), open(aside, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_atomically(path, content):
+    """Write `content` (text, as UTF-8, or bytes) so that `path` never holds a part of it."""
+    if isinstance(content, str):
+        content = content.encode(errors="replace")  # a file's name may hold bytes that are no UTF-8
+    with writing(path) as file:
+        file.write(content)
 
 
 def move(path, target):

@@ -1,5 +1,7 @@
 """The logit table: the teacher's numbers, bit for bit, whoever looks them up and however it was made."""
 
+import re
+import resource
 import shutil
 
 import pytest
@@ -214,6 +216,21 @@ def test_numbers_that_changed_since_are_made_again(results, images):
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     tabulate(results / "runs" / teacher["id"], "last", images, path, "cpu", said.append)
     assert path.read_bytes() == whole and "are not those that it was written with" in said[0]
+
+
+def test_a_full_disk_and_a_device_that_is_not_here_are_told(results, images):
+    results, teacher = results
+    run, path = results / "runs" / teacher["id"], table_path(results, Key(teacher["id"], "last"))
+    with pytest.raises(UserError, match="--device nowhere: not usable here"):  # though there is nothing to do
+        tabulate(run, "last", images, path, "nowhere", quiet)
+    path.unlink()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=re.escape(str(path))):
+            tabulate(run, "last", images, path, "cpu", quiet)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 # Which one a run uses

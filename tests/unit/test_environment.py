@@ -165,9 +165,14 @@ def test_status_and_tables_write_no_specification(project, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["tables small --partial --out t", "figures small --partial --out f", "export small --out e.tar"]
+    ("command", "named"),
+    [
+        ("tables small --partial --out t", "/partial-main.csv"),
+        ("figures small --partial --out f", "/partial-accuracy.pdf"),
+        ("export small --out e.tar", "e.tar"),
+    ],
 )
-def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(project, capsys, command):
+def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(project, capsys, command, named):
     before = stores.files(project).keys()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
@@ -176,7 +181,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(project, capsys, c
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     lines = capsys.readouterr().err.splitlines()
-    assert code == 2 and len(lines) == 1 and lines[0].startswith("distillbench: "), lines
+    assert code == 2 and len(lines) == 1 and lines[0].startswith("distillbench: ") and named in lines[0], lines
     assert stores.files(project).keys() == before
 
 

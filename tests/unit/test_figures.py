@@ -137,7 +137,7 @@ def test_scale_shows_factors_where_there_are_samples(results):
 
 
 def test_scale_is_the_mean_over_epochs_and_leaves_out_a_bin_of_few_samples(results):
-    shares = {5: [0.8, 0.6, 0.4, 0.2, 0.1, 0.05], 8: [0.002] * 6, 10: [0.0005] * 6}
+    shares = {5: [0.8, 0.6, 0.4, 0.2, 0.1, 0.05], 8: [0.006] * 6, 10: [0.004] * 6}
     factors = np.linspace(0.5, 1.5, 6)
     for run in runs(results, "KD+GKD", PAIRS[0]):
         for i in range(20):

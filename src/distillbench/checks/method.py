@@ -73,7 +73,7 @@ def combinations(name):
     return found
 
 
-def learner(keys, seed=0, num_images=NUM_IMAGES):
+def learner(keys, num_images=NUM_IMAGES):
     """A learner on generated images with untrained networks, as a run with these keys would begin.
 
     keys: of a configuration; what they leave open is as in `BASE`.
@@ -81,12 +81,10 @@ def learner(keys, seed=0, num_images=NUM_IMAGES):
     method_class(keys["DISTILLER.TYPE"])
     config, transforms, _ = resolve((), flatten({**BASE, **keys}, "check"))
     teacher = TEACHER if components.methods()[keys["DISTILLER.TYPE"]]["teacher"] != "none" else None
-    specification = build_specification(config, transforms=transforms, teacher=teacher, seed=seed)
+    specification = build_specification(config, transforms=transforms, teacher=teacher, seed=0)
     with initialisation(0, "teacher"):
         network = teacher and build_network(config.DISTILLER.TEACHER, config.DATASET.TYPE).requires_grad_(False).eval()
-    feed = generated_feed(specification, num_images)
-    feed.seed = 0  # the same batches at every seed of the run
-    built = Learner(specification, feed, network)
+    built = Learner(specification, generated_feed(specification, num_images), network)
     built.specification, built.batch = specification, config.SOLVER.BATCH_SIZE
     built.begin(EPOCHS[-1], config.SOLVER.LR)
     return built
@@ -165,7 +163,7 @@ def resumes(keys):
     steps(whole)
     state = {name: _copied(part) for name, part in whole.state_dict().items()}
     whole.step(whole.batch)
-    resumed = learner(keys, seed=1)
+    resumed = learner(keys)
     resumed.load_state_dict(state)
     resumed.feed.begin(1, whole.batch)
     resumed.step(whole.batch)

@@ -10,6 +10,7 @@ import torch
 
 from distillbench.engine.feed import EVALUATION_BATCH
 from distillbench.errors import UserError
+from distillbench.files import naming
 from distillbench.store.tables import HEADER_BYTES, ITEM_BYTES, as_bytes, aside, problem_of, rows_done, size_of
 
 
@@ -28,7 +29,7 @@ def write_table(path, network, split, augmentation, header, report=print, save_s
     path.parent.mkdir(parents=True, exist_ok=True)
     done, reported = rows_done(path, header), time.monotonic()
     require_space(part, size_of(header["shape"]))
-    with open(part, "r+b" if done else "w+b") as file:
+    with naming(path), open(part, "r+b" if done else "w+b") as file:
         file.seek(HEADER_BYTES + done * row_bytes)
         file.truncate()
         for start, logits in _rows(network, split, augmentation, views, done):

@@ -19,12 +19,14 @@ def tabulate(run, checkpoint, images, path, device="auto", report=print):
     run: the run's directory; checkpoint: "last" or "best"; images: `data.Images` of its dataset; path: of the table.
     Raises UserError if its views cannot be counted, or as `write_table` and `load_run` do.
     """
-    specification, network, digest = load_run(run, checkpoint, torch.from_numpy(images.train_labels))
+    specification, network, digest = load_run(run, checkpoint, images)
     require_predictable(specification)
     require_images(specification, images)
     if not has_views(specification):
         name = specification["dataset"]["name"]
         raise UserError(f"{specification.id}: the views of {name} are not finitely many; no table can hold them")
+    exact = {**specification.data, "precision": "fp32"}
+    device = prepare_device(exact, device)
     header = header_of(specification, Key(specification.id, checkpoint), digest)
     if problem := problem_of(path, header):
         if path.exists():
@@ -33,8 +35,6 @@ def tabulate(run, checkpoint, images, path, device="auto", report=print):
         return report(f"{path}: is there, with the digest that it names")
     else:
         report(f"{path}: its numbers are not those that it was written with; made again")
-    exact = {**specification.data, "precision": "fp32"}
-    device = prepare_device(exact, device)
     split = Split.put(*images.training, exact, device)
     network = network.requires_grad_(False).to(device=device, memory_format=torch.channels_last).eval()
     write_table(path, network, split, augmentation_of(specification["views"]["augmentation"]), header, report)

@@ -19,7 +19,7 @@ from distillbench import __version__
 from distillbench.command_lines import command
 from distillbench.config.specification import RUN_ID, read_specification
 from distillbench.errors import UserError
-from distillbench.files import sha256_of, to_json
+from distillbench.files import naming, sha256_of, to_json
 from distillbench.store.layout import CHECKPOINTS, RUN_FILES, known_files, parts, weights_file
 from distillbench.store.metrics import read_metrics
 from distillbench.store.record import read_record
@@ -98,7 +98,7 @@ def _write_archive(out, manifest, files):
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        with open(aside, "wb") as raw:
+        with naming(out), open(aside, "wb") as raw:
             zipped = (
                 gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if not out.name.endswith(".tar") else nullcontext(raw)
             )

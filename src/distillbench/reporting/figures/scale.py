@@ -10,8 +10,9 @@ from distillbench.reporting.tables import arrow
 CAPTION = (
     "Factor of a row that scales the gradient, over the teacher's confidence (its largest softened probability), as"
     " both occurred in training: bars are the share of training samples in each of twenty bins, lines the mean factor"
-    " of the samples in a bin, over all epochs and runs. Bins with less than one sample in a thousand are left out."
+    " of the samples in a bin, over all epochs and runs. Bins with less than one sample in 200 are left out."
 )
+FEW = 1 / 200  # of the samples seen, a fifth of all: their mean says nothing
 
 
 def draw(results):
@@ -32,7 +33,7 @@ def draw(results):
             if not any(np.allclose(share, other, atol=1e-2) for other in drawn):  # another temperature
                 behind.stairs(share, edges, fill=not drawn, color="0.87" if not drawn else look(number)["color"])
                 drawn.append(share)
-            there = share > 1e-3  # the mean of a few samples says nothing
+            there = share > FEW
             centres = (edges[:-1] + edges[1:])[there] / 2
             size = max(1.0, 3.2 - number)  # lines that coincide are all seen
             mark = {"marker": MARKERS[number % len(MARKERS)], "markersize": 2.5 + size, "linewidth": size}
