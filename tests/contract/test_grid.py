@@ -60,6 +60,22 @@ def test_a_broken_rule_and_a_refusal_that_nobody_expects_are_told(monkeypatch, c
     assert "no cell has all the words" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_cells_that_are_not_as_expected_are_counted_and_fail(monkeypatch, capsys, broken):
+    monkeypatch.setattr(grid, "RULES", ())
+    if broken:
+        monkeypatch.setitem(grid.REFUSED, "KDSVD", [])
+    assert grid.main(["KDSVD vgg13", "SP vgg13", "--jobs", "1"]) == int(broken)
+    printed = capsys.readouterr()
+    number, refusal = (5, "BROKEN") if broken else (6, "refused")
+    assert f"{number} of 6 cells as expected" in printed.out and f"1 {refusal}" in printed.out
+    assert printed.err.count("(expected: ") == int(broken)
+
+
+def test_maps_of_one_pixel_are_no_reason_to_break_a_rule():
+    contract.can_be_replayed({"DISTILLER.STUDENT": "MobileNetV2", "DISTILLER.TYPE": "NONE"})
+
+
 def test_the_documentation_has_the_table_of_the_grid_and_what_is_refused():
     """If this fails: python tools/grid.py"""
     page = (ROOT / "docs" / "methods.md").read_text()
