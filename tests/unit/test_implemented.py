@@ -26,7 +26,7 @@ REFUSED = {
     "schema": (2,),
     "task": ("detection", "", None),
     "dataset.name": ("cifar100", "Digits", None),
-    "dataset.protocol": ("holdout", {"holdout": 0.1, "salt": 0}),
+    "dataset.protocol": ("holdout", {"holdout": 0.1}),
     "views.count": (2, 1.5),
     "views.augmentation": ({"crop_padding": 2, "flip": False}, {"kind": "crop_flip"}, {}),
     "student.network": ("resnet9000", "wrn_16_2x"),

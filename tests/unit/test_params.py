@@ -180,6 +180,18 @@ def test_missing_network_is_named(refused, side):
         (changed(seeds=[-1]), ("seeds", "expected")),
         (changed(seeds=3), ("seeds", "expected")),
         (changed(teacher_seed="same"), ("teacher_seed", "expected fixed or matched")),
+        (changed(protocol="publishd"), ("protocol", "did you mean published?")),
+        (changed(protocol=0.1), ("protocol", "expected published or {holdout: 0.1}")),
+        (changed(protocol={"salt": 1}), ("protocol", "expected published or {holdout: 0.1}")),
+        (changed(protocol={"holdout": 0.1, "slat": 1}), ("protocol", "did you mean salt?")),
+        (changed(protocol={"holdout": 0.6}), ("protocol.holdout", "must be > 0 and <= 0.5")),
+        (changed(teachers={"protocol": {"holdout": 0}}), ("teachers.protocol.holdout", "must be > 0")),
+        (
+            changed(protocol={"holdout": 0.1}, teachers={"protocol": "published"}),
+            ("teachers.protocol", "their students hold out", "write `allow_seen_teacher: true`"),
+        ),
+        (changed(allow_seen_teacher=True), ("allow_seen_teacher", "remove it")),
+        (changed(allow_seen_teacher="yes"), ("allow_seen_teacher", "expected true or false")),
         (changed(teachers={"checkpoint": "first"}), ("teachers.checkpoint", "expected last or best")),
         (changed(teachers={"seed": "0"}), ("teachers.seed", "expected an integer")),
         (changed(teachers={"DISTILLER.TYPE": "KD"}), ("teachers.DISTILLER.TYPE", "remove")),
@@ -598,6 +610,24 @@ def test_gkd_defaults_fill_kd_and_its_unused_weight_is_noted(tmp_path):
     assert weighted.specification.id == cell.specification.id
     assert weighted.notes == ("KD.LOSS.KD_WEIGHT 0.5 has no effect in the GKD repository; 1 is used",)
     assert suite.sources()[weighted.specification.id]["notes"] == list(weighted.notes)
+
+
+def test_a_protocol_is_of_every_run_and_its_id(tmp_path):
+    published, held, salted, seen = (
+        load_suite("bad", write(tmp_path, changed(**sections)))
+        for sections in (
+            {"protocol": "published"},
+            {"protocol": {"holdout": 0.1}},
+            {"protocol": {"holdout": "1e-1", "salt": 1}},
+            {"protocol": {"holdout": 0.1}, "teachers": {"protocol": "published"}, "allow_seen_teacher": True},
+        )
+    )
+    assert published.runs.keys() == load_suite("bad", write(tmp_path, DEMO)).runs.keys()
+    assert not published.runs.keys() & (held.runs.keys() | salted.runs.keys()) and not held.runs.keys() & salted.runs
+    assert {str(s["dataset"]["protocol"]) for s in held.runs.values()} == {"{'holdout': 0.1, 'salt': 0}"}
+    assert {str(s["dataset"]["protocol"]) for s in salted.runs.values()} == {"{'holdout': 0.1, 'salt': 1}"}
+    protocols = {(c.role == "teacher", str(c.specification["dataset"]["protocol"])) for c in seen.cells}
+    assert protocols == {(True, "published"), (False, "{'holdout': 0.1, 'salt': 0}")}
 
 
 def test_a_matched_teacher_has_its_students_seed_and_1000(tmp_path):

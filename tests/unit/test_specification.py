@@ -378,7 +378,7 @@ def test_constants_of_datasets_are_the_published_ones():
     assert components.datasets()["cifar10"]["md5"] == CIFAR10.tgz_md5
     assert components.datasets()["cifar100"]["md5"] == CIFAR100.tgz_md5
     assert components.datasets()["tiny_imagenet"]["md5"] == "90528d7ca1a48142e341f4ef8d21d0de"
-    assert [components.datasets()["imagenet"][field] for field in DIGESTS] == [None, None, 1_281_167, 50_000]
+    assert [components.datasets()["imagenet"][field] for field in DIGESTS] == [None, None, None, 1_281_167, 50_000]
 
 
 @pytest.mark.parametrize("folder", ["methods", "trainers", "transforms"])

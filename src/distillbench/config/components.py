@@ -12,6 +12,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from itertools import chain
 from pathlib import Path
 
+from distillbench.config import dataset_files
 from distillbench.config.declarations import read_declaration
 from distillbench.config.kinds import KINDS
 from distillbench.errors import UserError
@@ -126,9 +127,10 @@ def aliases():
     return found
 
 
+@cache
 def datasets():
-    """{name: {version, zoo, num_classes, image_size, augmentation, ...}} of every dataset."""
-    return packaged("dataset")
+    """{name: {version, zoo, num_classes, image_size, augmentation, ...}} of every dataset, one's own included."""
+    return {**packaged("dataset"), **dataset_files.read_all(packaged("dataset"))}
 
 
 def tasks():

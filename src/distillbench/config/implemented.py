@@ -7,6 +7,7 @@ import re
 import rfc8785
 
 from distillbench.config import components
+from distillbench.config.protocols import read_protocol
 from distillbench.config.resolve import flatten, resolve
 from distillbench.config.schema import below
 from distillbench.config.specification import (
@@ -53,7 +54,7 @@ def require_predictable(specification):
     if missing := {"task", "precision", "threads"} - data.keys():
         raise UserError(f"{run}: {min(missing)} is missing; restore the specification")
     _require_names(run, data, ("dataset", "student"))
-    wanted = evaluated(data["dataset"]["name"], data["student"]["network"])
+    wanted = evaluated(data["dataset"]["name"], data["student"]["network"], _protocol(specification))
     sides = (without_neutral(side) for side in (data, {**data, **wanted}))
     _require_same(run, *({key: side[key] for key in wanted} for side in sides), "predict")
     read = flatten({"SOLVER.PRECISION": data["precision"], "SOLVER.THREADS": data["threads"]}, run).values
@@ -153,7 +154,12 @@ def _plan_again(specification):
     for transform in specification.transforms.values():
         keys |= {transform["node"]: {}, **below(transform["node"], specification.parameters(transform["place"]))}
     config, transforms, _ = resolve((), flatten(keys, specification.id))
-    return build_specification(config, transforms=transforms, teacher=data["teacher"], seed=data["seed"])
+    others = {"teacher": data["teacher"], "seed": data["seed"], "protocol": _protocol(specification)}
+    return build_specification(config, transforms=transforms, **others)
+
+
+def _protocol(specification):
+    return read_protocol(specification["dataset"]["protocol"], f"{specification.id}: dataset.protocol")
 
 
 def _require_same(run, stated, here, what):

@@ -123,7 +123,8 @@ def _is_like(value, example):
 
 
 def _identified(value, values):
-    if value is None and not values["md5"] and not all(values[field] for field in COUNTS):
+    digests = [values[field] for field in DIGESTS if field not in COUNTS]
+    if not any(digests) and not all(values[field] for field in COUNTS):
         missing = ", ".join(field for field in DIGESTS[1:] if not values[field])
         return f"is missing, and so are {missing}; write what tells these images from others"
     if value is None or _is_text("[0-9a-f]{64}")(value):
@@ -140,7 +141,7 @@ IDENTIFIED = {
 }
 KEYS = {"keys": Field(_keys, {})}
 COUNTS = ("num_train", "num_test")
-DIGESTS = ("sha256", "md5", *COUNTS)
+DIGESTS = ("sha256", "md5", "files_sha256", *COUNTS)
 
 
 def _method(values):
@@ -207,8 +208,8 @@ TRANSFORM = Kind(
     },
 )
 # DIGESTS: what tells these images from others, any or all: SHA-256 of the prepared images, the published MD5 of the
-# archive; COUNTS, the numbers of images, which are part of a run's identity where neither is known; zoo: the folder of
-# models/ that has its networks.
+# archive, SHA-256 over names and contents of the files in a folder; COUNTS, the numbers of images, which are part of a
+# run's identity where none of these is known; zoo: the folder of models/ that has its networks.
 DATASET = Kind(
     "dataset",
     "data",
@@ -217,6 +218,7 @@ DATASET = Kind(
     | {
         "sha256": Field(_identified, None),
         "md5": _must(_is_text("[0-9a-f]{32}"), "a digest of 32 hex digits", None),
+        "files_sha256": _must(_is_text("[0-9a-f]{64}"), "a digest of 64 hex digits", None),
         "num_train": _must(_is_whole, "a positive integer", None),
         "num_test": _must(_is_whole, "a positive integer", None),
         "zoo": Field(_name),

@@ -18,6 +18,7 @@ from distillbench.errors import UserError
 from distillbench.files import read_json
 
 CHECKPOINTS = ("last", "best")  # of a run's weights
+PUBLISHED = "published"  # a protocol, see protocols.py
 RUN_ID = r"[A-Za-z0-9_]+/[A-Za-z0-9_-]+/[a-z0-9+_]+/s\d+-[0-9a-f]{12}"  # also the workflow's wildcard
 
 # Values at which a key is left out of the digest, per schema number, frozen for ever: a key that is added
@@ -184,11 +185,11 @@ def read_specification(path):
     return specification
 
 
-def build_specification(config, *, transforms, teacher, seed):
+def build_specification(config, *, transforms, teacher, seed, protocol=PUBLISHED):
     """The specification of one run.
 
     config: the resolved yacs node; transforms: names of those that its logits go through;
-    teacher: the teacher object of the specification, or None; seed: integer >= 0.
+    teacher: the teacher object of the specification, or None; seed: integer >= 0; protocol: of `protocols`.
     """
     method = components.methods()[config.DISTILLER.TYPE]
     trainer = components.trainers()[config.SOLVER.TRAINER]
@@ -197,7 +198,7 @@ def build_specification(config, *, transforms, teacher, seed):
     schedule = _schedule(solver)
     return Specification(
         {
-            **evaluated(config.DATASET.TYPE, config.DISTILLER.STUDENT),
+            **evaluated(config.DATASET.TYPE, config.DISTILLER.STUDENT, protocol),
             "views": {
                 "count": method["views"],
                 "augmentation": components.datasets()[config.DATASET.TYPE]["augmentation"],
@@ -239,15 +240,16 @@ def _neutral_schedule(schema):
     return {path[1]: value for path, value in NEUTRAL[schema].items() if path[0] == "schedule"}
 
 
-def evaluated(dataset, network):
+def evaluated(dataset, network, protocol=PUBLISHED):
     """What of a specification its evaluation depends on, as the code at hand does it. dataset, network: names."""
     declared = components.datasets()[dataset]
     stated = {field: declared[field] for field in DIGESTS if declared[field] is not None}
     digests = {field: value for field, value in stated.items() if field not in COUNTS} or stated
+    digests |= {"like": declared["like"]} if "like" in declared else {}
     return {
         "schema": SCHEMA,
         "task": "classification",
-        "dataset": {"name": dataset, "version": declared["version"], **digests, "protocol": "published"},
+        "dataset": {"name": dataset, "version": declared["version"], **digests, "protocol": protocol},
         "student": {"network": network, "version": components.networks(dataset)[network]["version"], "weights": None},
     }
 

@@ -154,7 +154,9 @@ class _Expansion:
         """Put a run into its cell; returns its specification."""
         layers = (self.sections.base, *layers)
         config, transforms, notes = self.resolve(row, pair, network, layers)
-        specification = build_specification(config, transforms=transforms, teacher=teacher, seed=seed)
+        protocol = self.sections.teachers.protocol if role == "teacher" else self.sections.protocol
+        others = {"transforms": transforms, "teacher": teacher, "seed": seed, "protocol": protocol}
+        specification = build_specification(config, **others)
         weighted = transforms or components.trainers()[config.SOLVER.TRAINER]["label"]
         if weighted and role == "distilled" and not row.control:
             notes += ("has no control, so that its gain cannot be told from its weights'; see docs/methods.md",)

@@ -6,15 +6,28 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distillbench.config import components, method_files
+from distillbench.config.protocols import read_protocol
 from distillbench.config.published import Published, as_its_code, read_published
 from distillbench.config.resolve import Written, flatten, needs_teacher, read_keys
 from distillbench.config.schema import all_keys
-from distillbench.config.specification import is_seed
+from distillbench.config.specification import PUBLISHED, is_seed
 from distillbench.config.suite_file import TEACHER, require_suite
 from distillbench.config.yaml_file import read_yaml
 from distillbench.errors import UserError, one_of
 
-SECTIONS = ("dataset", "seeds", "base", "teachers", "teacher_seed", "pairs", "method_files", "methods", "sweep")
+SECTIONS = (
+    "dataset",
+    "protocol",
+    "allow_seen_teacher",
+    "seeds",
+    "base",
+    "teachers",
+    "teacher_seed",
+    "pairs",
+    "method_files",
+    "methods",
+    "sweep",
+)
 REQUIRED = ("dataset", "seeds", "pairs", "methods")
 OPTIONS = ("like", "control", "published")  # of a row, besides its keys
 MATCHED = 1000  # a matched teacher of student seed s has seed 1000 + s, in every suite
@@ -22,10 +35,13 @@ SET_ELSEWHERE = {"DATASET.TYPE": "dataset:", "DISTILLER.TEACHER": "pairs:", "DIS
 
 
 class Teachers(NamedTuple):
-    """The teachers' keys, their seed unless it is `matched` to the student's, and the checkpoint that teaches."""
+    """The teachers' keys and protocol, their seed unless it is `matched` to the student's, and the checkpoint that
+    teaches.
+    """
 
     seed: int
     checkpoint: str
+    protocol: str | dict
     matched: bool
     written: Written
 
@@ -67,6 +83,7 @@ class Sections:
     name: str
     source: str
     dataset: str
+    protocol: str | dict
     seeds: tuple[int, ...]
     base: Written
     teachers: Teachers
@@ -99,11 +116,12 @@ class _Reader:
         method_files.use(files, root, f"{source}: method_files")
 
     def sections(self):
+        self.protocol = read_protocol(self.content.get("protocol", PUBLISHED), f"{self.source}: protocol")
         base, teachers = self.flat("base", self.content.get("base", {}), below_rows=True), self.teachers()
         dataset, seeds = self.dataset(), tuple(self.seeds(teachers.matched))
         pairs, rows = self.pairs(dataset), self.rows(dataset, base)
         notes = tuple(self.unused([row.written for row in rows]))
-        return Sections(self.name, self.source, dataset, seeds, base, teachers, pairs, rows, notes)
+        return Sections(self.name, self.source, dataset, self.protocol, seeds, base, teachers, pairs, rows, notes)
 
     def error(self, place, message):
         return UserError(f"{self.source}: {place}: {message}")
@@ -151,13 +169,15 @@ class _Reader:
         section = self.content.get("teachers", {})
         if not isinstance(section, dict):
             raise self.error("teachers", f"expected a mapping of keys to values, found {section!r}")
-        options = {"seed": 0, "checkpoint": "last"} | {k: v for k, v in section.items() if k in ("seed", "checkpoint")}
+        options = {"seed": 0, "checkpoint": "last", "protocol": self.protocol}
+        options |= {name: section[name] for name in options.keys() & section.keys()}
         if not is_seed(options["seed"]):
             raise self.error("teachers.seed", f"{options['seed']!r} is not valid here, expected an integer from 0 on")
         if options["checkpoint"] not in ("last", "best"):
             raise self.error(
                 "teachers.checkpoint", f"{options['checkpoint']!r} is not valid here, expected last or best"
             )
+        options["protocol"] = self.teachers_protocol(options["protocol"])
         mode = self.content.get("teacher_seed", "fixed")
         if mode not in ("fixed", "matched"):
             raise self.error("teacher_seed", f"{mode!r} is not valid here, expected fixed or matched")
@@ -169,6 +189,20 @@ class _Reader:
             raise self.error("teachers.DISTILLER.TYPE", "teachers learn from the labels alone; remove it")
         written = Written({**written.values, "DISTILLER.TYPE": "NONE"}, written.nodes, written.where)
         return Teachers(**options, matched=mode == "matched", written=written)
+
+    def teachers_protocol(self, value):
+        """Raises UserError where teachers see what students hold out, and the suite does not say that they may."""
+        protocol = read_protocol(value, f"{self.source}: teachers.protocol")
+        allowed, place = self.content.get("allow_seen_teacher", False), "allow_seen_teacher"
+        if not isinstance(allowed, bool):
+            raise self.error(place, f"{allowed!r} is not valid here, expected true or false")
+        seen = protocol != self.protocol != PUBLISHED
+        if seen and not allowed:
+            rule = "teachers see images that their students hold out, so that the best epoch is chosen on seen images"
+            raise self.error("teachers.protocol", f"{rule}; remove it, or write `allow_seen_teacher: true`")
+        if allowed and not seen:
+            raise self.error(place, "no teacher sees images that a student holds out; remove it")
+        return protocol
 
     def pairs(self, dataset):
         expected = "mappings {teacher: NETWORK, student: NETWORK}"

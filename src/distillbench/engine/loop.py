@@ -3,10 +3,10 @@
 import math
 
 from distillbench import tasks
+from distillbench.config.protocols import chosen_on
 from distillbench.engine.rates import learning_rate
 from distillbench.engine.sums import averages
 from distillbench.errors import RunFailed
-from distillbench.store.layout import evaluations
 
 OBSERVED_EVERY = 5  # the method observes every fifth step of a run: what history.csv has of it costs operations
 
@@ -18,7 +18,7 @@ def train_epochs(specification, learner, driver, evaluated, progress, flight, wa
     report, log: as of `run.train`.
     """
     schedule, size, num_images = specification.schedule, specification["batch"]["size"], len(learner.feed)
-    split, headline = evaluations(specification)["best"].split, tasks.task(specification["task"]).headline
+    split, headline = chosen_on(specification["dataset"]["protocol"]), tasks.task(specification["task"]).headline
     while progress.epoch <= schedule["EPOCHS"]:
         learner.begin(progress.epoch, learning_rate(schedule, progress.epoch), progress.position)
         while progress.position < num_images:  # the last and smaller batch included
