@@ -10,7 +10,8 @@ teacher's batch normalisation as mean and standard deviation:
 
     m = mean - std * phi(mean / std) / Phi(-mean / std), or -3 std where less than a thousandth is negative
 
-The latter is from the authors' code.
+The latter is from the authors' code, in which the teacher normalises with the statistics of the batch (table 8); here
+with its own.
 
 OFFICIAL mdistiller: the teacher normalises with the statistics of the batch, its own stay what they are; its maps are
 brought to the student's size where they are smaller, too; networks whose published maps have no stem do without their
