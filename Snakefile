@@ -19,6 +19,7 @@ rule all:
 
 onstart:
     write_down_tables()
+    keep_warm()
 
 
 onerror:

@@ -7,7 +7,7 @@ import torch
 
 from distillbench.config import components
 from distillbench.config.resolve import flatten, resolve
-from distillbench.config.specification import build_specification
+from distillbench.config.specification import PUBLISHED, build_specification
 from distillbench.engine.feed import Feed, Split, generated_feed
 from distillbench.engine.learner import Learner
 from distillbench.engine.run import train
@@ -25,13 +25,13 @@ LOGITS, TEACHER_LOGITS = DRAWS.normal(0, 2, (400, 10)), DRAWS.normal(0, 3, (400,
 TARGETS = DRAWS.integers(0, 10, 400)
 
 
-def specification_of(seed=0, teacher=None, **keys):
+def specification_of(seed=0, teacher=None, protocol=PUBLISHED, **keys):
     """The specification of two short epochs with configuration keys, whose dots may be written __."""
-    base = {"DATASET.TYPE": "digits", "DISTILLER.STUDENT": "resnet8", "DISTILLER.TYPE": "NONE"}
+    base = {"DATASET.TYPE": "digits", "DISTILLER.STUDENT": "resnet8"}
     base |= {"SOLVER.EPOCHS": 2, "SOLVER.BATCH_SIZE": 128, "SOLVER.LR_DECAY_STAGES": [1]}
-    written = flatten({**base, **{name.replace("__", "."): value for name, value in keys.items()}}, "test")
-    config, transforms, _ = resolve((), written)
-    return build_specification(config, transforms=transforms, teacher=teacher, seed=seed)
+    row = {"DISTILLER.TYPE": "NONE", **{name.replace("__", "."): value for name, value in keys.items()}}
+    config, transforms, _ = resolve((flatten(base, "base"),), flatten(row, "test"))
+    return build_specification(config, transforms=transforms, teacher=teacher, seed=seed, protocol=protocol)
 
 
 def feed_of(specification, images):

@@ -16,25 +16,33 @@ def naming(path):
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        if error.errno and not error.filename:
+            error.filename = str(path)
         raise
 
 
-def write_atomically(path, content):
-    """Write `content` (text, as UTF-8, or bytes) so that `path` never holds a part of it: aside, fsync, rename."""
-    if isinstance(content, str):
-        content = content.encode(errors="replace")  # a file's name may hold bytes that are no UTF-8
+@contextmanager
+def writing(path):
+    """A file to write bytes to, which takes the place of `path` where the block ends well: aside, fsync, rename."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with naming(path), open(aside, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_atomically(path, content):
+    """Write `content` (text, as UTF-8, or bytes) so that `path` never holds a part of it."""
+    if isinstance(content, str):
+        content = content.encode(errors="replace")  # a file's name may hold bytes that are no UTF-8
+    with writing(path) as file:
+        file.write(content)
 
 
 def move(path, target):

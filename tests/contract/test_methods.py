@@ -93,6 +93,13 @@ def test_every_method_keeps_the_contract_with_gkd_and_every_trainer(name, rule, 
         rule(keys)
 
 
+@pytest.mark.parametrize("name", [name for name, d in components.methods().items() if "OFFICIAL" in d["keys"]])
+def test_a_method_as_in_mdistillers_code_is_resumed_and_replayed(name):
+    """Also one that moves what is frozen, when it is built."""
+    for rule in (contract.resumes, contract.can_be_replayed):
+        rule({"DISTILLER.TYPE": name, f"{name}.OFFICIAL": "mdistiller"})
+
+
 @pytest.mark.parametrize("control", components.transforms()["GKD"]["keys"]["FACTORS"].choices)
 @pytest.mark.parametrize("target", components.transforms()["GKD"]["keys"]["TARGET"].choices)
 def test_every_control_of_gkd_keeps_the_contract(control, target):

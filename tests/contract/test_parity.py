@@ -154,6 +154,8 @@ PARTS = {
     "models/cifar__resnet8.structure": ["state_dict", "num_classes", "feats_shapes"],
     "optim/given_partial": ["optimizer", "dtype", "hyperparameters"],
     "optim/lr_schedule_cifar_lr0.05": ["epochs", "lr", "lr_per_epoch"],
+    "configs/mdistiller/cifar100__ofd": ["resolved"],
+    "configs/mdistiller/_defaults": ["resolved"],
 }
 
 
@@ -166,6 +168,26 @@ def test_a_description_without_what_its_part_needs_agrees_with_nothing(tmp_path,
     assert main(["parity", str(tmp_path)]) == 1
     output = capsys.readouterr()
     assert output.out.count(f"{name}.json") == 1 and "0 agree" in output.out and not output.err
+
+
+CONFIGURED = {  # a value that is another here, one that is none of ours
+    "configs/mdistiller/_defaults": ("SOLVER", {"LR": 0.1}, "SOLVER.LR: 0.05, reference 0.1"),
+    "configs/GKD/_defaults": ("KD", {"TEMPERATURE": 4}, "KD.TEMPERATURE: 1.0, reference 4"),
+    "configs/GKD/imagenet__r34_r18__dot": ("KD", {"TEMPERATURE": "1"}, "KD.TEMPERATURE: 1.0, reference '1'"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURED)
+def test_a_configuration_that_is_read_otherwise_is_a_difference(tmp_path, capsys, name):
+    node, value, says = CONFIGURED[name]
+    path = sample(tmp_path, name)
+    assert main(["parity", str(tmp_path)]) == 0
+    described(lambda d: d["resolved"][node].update(value))(path)
+    assert main(["parity", str(tmp_path)]) == 1
+    assert f"DIFFERS  {name}.json: {says}" in capsys.readouterr().out
+    described(lambda d: d["resolved"][node].update(NOVEL=1))(path)
+    assert main(["parity", str(tmp_path)]) == 1
+    assert f"not covered yet {name}.json: key {node}.NOVEL" in capsys.readouterr().out
 
 
 def test_a_published_feature_that_a_network_lacks_is_a_difference(tmp_path, capsys):

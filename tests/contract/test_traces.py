@@ -35,6 +35,9 @@ def subjects():
         if declared["version_without_margin"]:
             spent = {"SOLVER.MOMENTUM": 0.4, f"{declared['node']}.{declared['margin']}": 0.4}
             found[f"trainer {name} v{declared['version_without_margin']}"] = {**keys, **spent}
+    for name, declared in components.optimizers().items():
+        found[f"optimizer {name} v{declared['version']}"] = {"SOLVER.TYPE": name, "SOLVER.LR": 0.001}
+    found[f"optimizer SGD v{components.optimizers()['SGD']['version']} Nesterov"] = {"SOLVER.NESTEROV": True}
     for name, declared in components.methods().items():
         found[f"method {name} v{declared['version']}"] = {"DISTILLER.TYPE": name}
     for name, declared in components.networks("digits").items():  # the first, which is the smallest, of a family

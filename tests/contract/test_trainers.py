@@ -4,11 +4,13 @@ import torch
 
 from distillbench.trainers import base, dot
 
+PLAIN = {"TYPE": "SGD", "NESTEROV": False}
+
 
 def test_the_weights_that_dot_implies_are_those_of_its_control():
     """Under constant gradients, after many steps, a step of DOT is a step of SGD with the documented weights."""
     g, h, rate = torch.tensor([1.0, -2.0], dtype=torch.float64), torch.tensor([0.5, 3.0], dtype=torch.float64), 1e-3
-    schedule = {"LR": rate, "MOMENTUM": 0.9, "WEIGHT_DECAY": 0.0}
+    schedule = {**PLAIN, "LR": rate, "MOMENTUM": 0.9, "WEIGHT_DECAY": 0.0}
     moved = {}
     for trainer, (task, kd) in {dot.Trainer: (1, 1), base.Trainer: (0.1 / 0.175, 4.0)}.items():
         p = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
@@ -24,7 +26,7 @@ def test_two_steps_of_dot_are_those_of_its_formula():
     """Momenta 0.2 of the task and 0.4 of the distillation."""
     g, h, decay, rate = torch.tensor([1.0, -2.0]).double(), torch.tensor([0.5, 3.0]).double(), 0.01, 0.1
     p = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
-    trainer = dot.Trainer([p], {"LR": rate, "MOMENTUM": 0.3, "WEIGHT_DECAY": decay}, {"DELTA": 0.1})
+    trainer = dot.Trainer([p], {**PLAIN, "LR": rate, "MOMENTUM": 0.3, "WEIGHT_DECAY": decay}, {"DELTA": 0.1})
     expected, v, u = p.detach().clone(), torch.zeros(2).double(), torch.zeros(2).double()
     for _ in range(2):
         trainer.update({"ce": (p * g).sum(), "kd": (p * h).sum()})
@@ -36,6 +38,6 @@ def test_two_steps_of_dot_are_those_of_its_formula():
 
 def test_dot_with_a_distillation_loss_alone_descends_it():
     p = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
-    trainer = dot.Trainer([p], {"LR": 0.1, "MOMENTUM": 0.9, "WEIGHT_DECAY": 0.0}, {"DELTA": 0.075})
+    trainer = dot.Trainer([p], {**PLAIN, "LR": 0.1, "MOMENTUM": 0.9, "WEIGHT_DECAY": 0.0}, {"DELTA": 0.075})
     trainer.update({"kd": (p**2).sum()})
     torch.testing.assert_close(p.detach(), torch.full((2,), 0.8, dtype=torch.float64))

@@ -11,7 +11,7 @@ from distillbench.engine.streams import generator
 from distillbench.methods.base import Batch
 from distillbench.transforms.gkd import GradientScaling
 
-SCHEDULE = {"LR": 0.1, "MOMENTUM": 0.9, "WEIGHT_DECAY": 0.01}
+SCHEDULE = {"TYPE": "SGD", "NESTEROV": False, "LR": 0.1, "MOMENTUM": 0.9, "WEIGHT_DECAY": 0.01}
 
 
 class Half:

@@ -11,7 +11,7 @@ from distillbench.data.augment import CropFlip
 from distillbench.engine.device import prepare_device
 from distillbench.engine.feed import Feed, Split, epoch_plan
 from distillbench.engine.learner import Learner
-from distillbench.engine.loop import learning_rate
+from distillbench.engine.rates import learning_rate
 from distillbench.engine.streams import initialisation
 from distillbench.errors import UserError
 from distillbench.models import build_network
@@ -45,7 +45,7 @@ def test_fifty_float64_steps_equal_a_plain_independent_loop(specify, images):
     student.train()
     for epoch in range(1, 6):  # five epochs of ten batches, the last one of 12 images
         plan = epoch_plan(0, epoch, 300, 1, CropFlip(4, flip=False))
-        learner.begin(epoch, learning_rate(specification["schedule"], epoch))
+        learner.begin(epoch, learning_rate(specification.schedule, epoch))
         lr = 0.05 * 0.1 ** ((epoch > 2) + (epoch > 4))
         for start in range(0, 300, 32):
             learner.step(min(32, 300 - start))

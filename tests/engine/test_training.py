@@ -50,7 +50,11 @@ SETTINGS = {
 # The plain loop
 
 
-def plain_loop(images, seed, losses, teacher=None, own=None, views=1):
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=RATES[1], momentum=0.8, weight_decay=1e-3)
+
+
+def plain_loop(images, seed, losses, teacher=None, own=None, views=1, optimizer=sgd, rates=RATES):
     """({checkpoint: weights}, [{column: number}]) of a student resnet8.
 
     losses: (epoch, students, teachers, labels) -> ({name: loss}, {name: sums over the batch}), students and teachers
@@ -59,13 +63,13 @@ def plain_loop(images, seed, losses, teacher=None, own=None, views=1):
     with initialisation(seed, "student"):
         student = build_network("resnet8", "digits").double()
     trained = nn.ModuleList([student, *filter(None, [own])])
-    optimizer = torch.optim.SGD(trained.parameters(), lr=RATES[1], momentum=0.8, weight_decay=1e-3)
+    optimizer = optimizer(trained.parameters())
     labels, n, weights, rows = torch.tensor(images.train_labels), len(images.train_labels), {}, []
     steps = 0
-    for epoch in RATES:
+    for epoch in rates:
         plan = epoch_plan(seed, epoch, n, views, CropFlip(4, flip=False))
         for group in optimizer.param_groups:
-            group["lr"] = RATES[epoch]
+            group["lr"] = rates[epoch]
         student.train()
         sums, looks, seen = {}, {}, 0
         for start in range(0, n, 16):
@@ -92,7 +96,7 @@ def plain_loop(images, seed, losses, teacher=None, own=None, views=1):
             steps += 1
         row = {f"train_{name}": value / n for name, value in sums.items()}
         row |= {f"train_{name}": value / seen for name, value in looks.items()}
-        row |= {"epoch": epoch, "lr": RATES[epoch]}
+        row |= {"epoch": epoch, "lr": rates[epoch]}
         row["train_loss"] = sum(value for name, value in row.items() if name.startswith("train_loss_"))
         z, y = logits_of(student, images), torch.tensor(images.test_labels)
         row["test_loss_ce"] = -z.log_softmax(1)[range(len(y)), y].mean().item()
@@ -293,6 +297,40 @@ def student(store, images, specify):
 
 def test_a_training_is_that_of_a_plain_loop(student, images):
     agree(student, *plain_loop(images, 5, alone))
+
+
+HALF = 0.5 * (1 + np.cos(np.pi / 3))  # of two thirds of a cosine
+RECIPES = {  # keys, torch's optimizer, rates by epoch
+    "AdamW": (
+        {
+            "TYPE": "AdamW",
+            "LR": 0.003,
+            "WEIGHT_DECAY": 0.05,
+            "BETA1": 0.8,
+            "EPS": 1e-3,
+            "SCHEDULE": "cosine",
+            "WARMUP_EPOCHS": 1,
+            "MIN_LR": 1e-3,
+        },
+        lambda parameters: torch.optim.AdamW(parameters, betas=(0.8, 0.999), eps=1e-3, weight_decay=0.05),
+        {1: 0.0015, 2: 0.003, 3: 1e-3 + 2e-3 * HALF, 4: 1e-3 + 2e-3 * (1 - HALF)},
+    ),
+    "Nesterov": (
+        {"LR": 0.1, "NESTEROV": True, "LR_DECAY_STAGES": [3], "WARMUP_EPOCHS": 2},
+        lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True),
+        {1: 0.1 / 3, 2: 0.2 / 3, 3: 0.1, 4: 0.01},
+    ),
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_trained_as_by_a_plain_loop_with_the_optimizer_of_torch(store, few, specify, recipe):
+    solver, optimizer, rates = RECIPES[recipe]
+    keys = {"EPOCHS": 4, "BATCH_SIZE": 16, "PRECISION": "fp64", **solver}
+    specification = specify(
+        seed=6, **{f"SOLVER.{name}": value for name, value in keys.items()}, **{"DATASET.TYPE": "few"}
+    )
+    agree(finish(store, specification, few), *plain_loop(few, 6, alone, optimizer=optimizer, rates=rates))
 
 
 @pytest.mark.parametrize(("method", "checkpoint"), [("KD", "best"), ("DKD", "last")])

@@ -62,6 +62,8 @@ def project(finished, tmp_path, monkeypatch):
         ("tables small --partial=yes", "--partial"),
         ("data mnist", "unknown dataset 'mnist'; valid: cifar10, cifar100, digits, imagenet, tiny_imagenet"),
         ("data digit", "unknown dataset 'digit'; did you mean digits?"),
+        ("data declare folder --name x", "missing option '--like'; see `distillbench data declare --help`"),
+        ("data declare folder --name x --like cifar", "unknown dataset 'cifar'; did you mean cifar10?"),
         ("show nothing", "nothing: no such run in results/runs"),
         ("diff digits nothing", "nothing: no such run in results/runs"),
         ("status smal", "suite=smal: unknown suite 'smal'; did you mean small?"),
@@ -200,6 +202,7 @@ SUITES = ["007", "small", "swept"]
         ("evaluate x --device ", ["auto", "cpu", "cuda"]),
         ("data ", ["cifar10", "cifar100", "digits", "imagenet", "tiny_imagenet"]),
         ("data x", []),
+        ("data declare folder --like c", ["cifar10", "cifar100"]),
         ("status small ", []),
     ],
 )

@@ -24,7 +24,7 @@ FILES = {
     "transforms/gkd.py": "GKD",
 }
 CACHED = (components.packaged, components.packaged_methods, components.transforms, components.aliases, components.zoos)
-CACHED += (schema.base_keys, schema.all_keys)
+CACHED += (components.datasets, schema.base_keys, schema.all_keys)
 COMMANDS = (["plan", "small"], ["status", "small"], ["tables", "small"], ["explain", "small", "KD"])
 
 
@@ -134,7 +134,7 @@ def test_a_computed_name_or_version_is_one_line(package, capsys, file, old, new,
         ("transforms/gkd.py", 'place = "gradient_scaling"', 'place = "scaling"', 'write ("scaling",): None in NEUTRAL'),
         ("data/digits.py", 'zoo = "cifar"\n', "", "zoo is missing"),
         ("data/cifar10.py", 'md5 = "', 'md5 = "x', "md5 must be a digest of 32 hex digits"),
-        ("data/cifar10.py", 'md5 = "', 'text = "', "sha256 is missing, and so are md5, num_test"),
+        ("data/imagenet.py", "num_test = ", "number = ", "sha256 is missing, and so are md5, files_sha256, num_test"),
         ("data/cifar10.py", '"kind": "crop_flip"', '"kind": "crop"', "must be of one of the kinds crop_flip, rotation"),
         ("data/imagenet.py", "[0.08, 1.0]", "[0.08]", "augmentation must be a mapping like"),
         ("data/imagenet.py", '"bilinear"', "2", "augmentation must be a mapping like"),

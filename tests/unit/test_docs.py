@@ -17,6 +17,7 @@ from distillbench.reporting.collect import METRICS, Scope
 from distillbench.reporting.render import markdown
 from distillbench.reporting.tables import build_table
 from distillbench.store.index import COLUMNS
+from distillbench.store.layout import CHECKPOINTS
 
 
 def test_the_key_reference_is_the_declarations():
@@ -52,8 +53,9 @@ def test_tables_of_the_documentation_are_what_the_suites_make(page, suite, build
     index = pd.DataFrame(
         [(*(getattr(c, n) for n in COLUMNS[:-1]), c.specification.id) for c in planned.cells], columns=COLUMNS
     )
-    scope = Scope("classification", "test")
-    lines = [(run, *scope, checkpoint, scope.headline, 90.0) for run in planned.runs for checkpoint in ("last", "best")]
+    scope = Scope("classification", "test", "published")
+    place = (scope.task, scope.split)
+    lines = [(run, *place, checkpoint, scope.headline, 90.0) for run in planned.runs for checkpoint in CHECKPOINTS]
     metrics = pd.DataFrame(lines, columns=METRICS)
     expected = markdown.render(build(build_table(suite, index, metrics, scope))).partition("\n\n")[2]
     (found,) = block(suite).findall((ROOT / page).read_text())

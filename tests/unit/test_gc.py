@@ -224,6 +224,21 @@ def test_a_method_file_of_a_reference_counts(repository, capsys):
     assert len(listed(capsys) & runs) == 1
 
 
+def test_a_published_file_of_a_reference_counts(repository, capsys):
+    git("switch", "-q", "-c", "first")
+    Path("my").mkdir()
+    Path("my/kd.yaml").write_text("DISTILLER: {TYPE: KD}\nKD: {TEMPERATURE: 3}\n")
+    PARAMS.write_text(SUITE + "  o: {published: my/kd.yaml}\n")
+    git("add", ".")
+    git("commit", "-q", "-m", "published file")
+    run = next(cell.specification.id for cell in plan_suite("small").cells if cell.row == "o")
+    stores.finish(Store(), run)
+    git("switch", "-q", "main")
+    assert not Path("my/kd.yaml").exists() and run not in listed(capsys)
+    git("branch", "-q", "-D", "first")
+    assert run in listed(capsys)
+
+
 def test_a_reference_without_params_is_no_problem(repository, capsys):
     git("switch", "-q", "--orphan", "pages")
     Path("index.html").write_text("text")

@@ -26,7 +26,7 @@ REFUSED = {
     "schema": (2,),
     "task": ("detection", "", None),
     "dataset.name": ("cifar100", "Digits", None),
-    "dataset.protocol": ("holdout", {"holdout": 0.1, "salt": 0}),
+    "dataset.protocol": ("holdout", {"holdout": 0.1}),
     "views.count": (2, 1.5),
     "views.augmentation": ({"crop_padding": 2, "flip": False}, {"kind": "crop_flip"}, {}),
     "student.network": ("resnet9000", "wrn_16_2x"),
@@ -260,6 +260,17 @@ def test_a_raised_version_takes_no_finished_run_out_of_what_is_read(tmp_path, mo
     with pytest.raises(UserError, match=r"student.version: 1 is asked for, this code does 2"):
         require_trainable(Store().specification(run))
     assert json.loads((Store().run(run) / "spec.json").read_text())["specification"]["student"]["version"] == 1
+
+
+def test_an_optimizer_of_another_version_is_told(specify, monkeypatch):
+    """And neither is trained in the place of the other."""
+    first = specify(SOLVER__TYPE="AdamW", SOLVER__LR=0.001)
+    monkeypatch.setitem(components.optimizers()["AdamW"], "version", 2)
+    second = specify(SOLVER__TYPE="AdamW", SOLVER__LR=0.001)
+    assert (older(first), older(second)) == (["optimizer 1 (now 2)"], [])
+    require_trainable(second)
+    with pytest.raises(UserError, match=r"schedule.version is missing; this code would train with 2"):
+        require_trainable(first)
 
 
 @pytest.mark.parametrize("momentum, version, other", [(0.4, 2, 1), (0.9, 1, 2)])

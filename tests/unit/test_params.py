@@ -180,6 +180,18 @@ def test_missing_network_is_named(refused, side):
         (changed(seeds=[-1]), ("seeds", "expected")),
         (changed(seeds=3), ("seeds", "expected")),
         (changed(teacher_seed="same"), ("teacher_seed", "expected fixed or matched")),
+        (changed(protocol="publishd"), ("protocol", "did you mean published?")),
+        (changed(protocol=0.1), ("protocol", "expected published or {holdout: 0.1}")),
+        (changed(protocol={"salt": 1}), ("protocol", "expected published or {holdout: 0.1}")),
+        (changed(protocol={"holdout": 0.1, "slat": 1}), ("protocol", "did you mean salt?")),
+        (changed(protocol={"holdout": 0.6}), ("protocol.holdout", "must be > 0 and <= 0.5")),
+        (changed(teachers={"protocol": {"holdout": 0}}), ("teachers.protocol.holdout", "must be > 0")),
+        (
+            changed(protocol={"holdout": 0.1}, teachers={"protocol": "published"}),
+            ("teachers.protocol", "their students hold out", "write `allow_seen_teacher: true`"),
+        ),
+        (changed(allow_seen_teacher=True), ("allow_seen_teacher", "remove it")),
+        (changed(allow_seen_teacher="yes"), ("allow_seen_teacher", "expected true or false")),
         (changed(teachers={"checkpoint": "first"}), ("teachers.checkpoint", "expected last or best")),
         (changed(teachers={"seed": "0"}), ("teachers.seed", "expected an integer")),
         (changed(teachers={"DISTILLER.TYPE": "KD"}), ("teachers.DISTILLER.TYPE", "remove")),
@@ -600,6 +612,24 @@ def test_gkd_defaults_fill_kd_and_its_unused_weight_is_noted(tmp_path):
     assert suite.sources()[weighted.specification.id]["notes"] == list(weighted.notes)
 
 
+def test_a_protocol_is_of_every_run_and_its_id(tmp_path):
+    published, held, salted, seen = (
+        load_suite("bad", write(tmp_path, changed(**sections)))
+        for sections in (
+            {"protocol": "published"},
+            {"protocol": {"holdout": 0.1}},
+            {"protocol": {"holdout": "1e-1", "salt": 1}},
+            {"protocol": {"holdout": 0.1}, "teachers": {"protocol": "published"}, "allow_seen_teacher": True},
+        )
+    )
+    assert published.runs.keys() == load_suite("bad", write(tmp_path, DEMO)).runs.keys()
+    assert not published.runs.keys() & (held.runs.keys() | salted.runs.keys()) and not held.runs.keys() & salted.runs
+    assert {str(s["dataset"]["protocol"]) for s in held.runs.values()} == {"{'holdout': 0.1, 'salt': 0}"}
+    assert {str(s["dataset"]["protocol"]) for s in salted.runs.values()} == {"{'holdout': 0.1, 'salt': 1}"}
+    protocols = {(c.role == "teacher", str(c.specification["dataset"]["protocol"])) for c in seen.cells}
+    assert protocols == {(True, "published"), (False, "{'holdout': 0.1, 'salt': 0}")}
+
+
 def test_a_matched_teacher_has_its_students_seed_and_1000(tmp_path):
     fixed = load_suite("bad", write(tmp_path, changed(teacher_seed=None, teachers={"seed": 5})))
     assert {c.seed for c in fixed.cells if c.role == "teacher"} == {5}
@@ -722,6 +752,69 @@ def test_dot_refuses_momenta_outside_their_range(tmp_path, capsys, monkeypatch, 
     solver = {"TRAINER": "dot", "MOMENTUM": momentum} | ({"DOT": {"DELTA": delta}} if delta else {})
     monkeypatch.chdir(write(tmp_path, with_rows(KD={"DISTILLER.TYPE": "KD", "SOLVER": solver})))
     check_line(main(["plan", "bad"]), *capsys.readouterr(), "methods.KD: SOLVER.DOT.DELTA", f"is {momentum}")
+
+
+SOLVERS = {
+    "methods.row.SOLVER.MOMENTUM: not read by a row of SOLVER.TYPE AdamW": {"TYPE": "AdamW", "MOMENTUM": 0.9},
+    "methods.row.SOLVER.EPS: not read by a row of SOLVER.TYPE SGD": {"EPS": 1e-6},
+    "methods.row.SOLVER.LR_DECAY_RATE: not read by a row of SOLVER.SCHEDULE cosine": {
+        "SCHEDULE": "cosine",
+        "LR_DECAY_RATE": 0.5,
+    },
+    "methods.row.SOLVER.MIN_LR: not read by a row of SOLVER.SCHEDULE step": {"MIN_LR": 0.01},
+    "methods.row: SOLVER.WARMUP_EPOCHS 20 must be below SOLVER.EPOCHS, 20": {"WARMUP_EPOCHS": 20},
+    "methods.row: SOLVER.MIN_LR 0.06 must be at most SOLVER.LR, 0.05": {"SCHEDULE": "cosine", "MIN_LR": 0.06},
+    "methods.row: SOLVER.NESTEROV true needs a momentum": {"NESTEROV": True, "MOMENTUM": 0},
+    "methods.row: SOLVER.TRAINER dot is defined for SOLVER.TYPE SGD, not AdamW; write that, or use base": {
+        "TRAINER": "dot",
+        "TYPE": "AdamW",
+    },
+    "methods.row: SOLVER.TRAINER dot is defined for SOLVER.NESTEROV false, not true; write that, or use base": {
+        "TRAINER": "dot",
+        "NESTEROV": True,
+    },
+}
+
+
+@pytest.mark.parametrize("says, solver", SOLVERS.items())
+def test_a_solver_that_contradicts_itself_is_refused(refused, says, solver):
+    refused(one_row({"DISTILLER.TYPE": "KD", "SOLVER": solver}), says)
+
+
+def test_keys_of_another_optimizer_or_schedule_may_stand_in_base(tmp_path):
+    """They count in the rows that read them; what none reads is noted."""
+    adamw = {"DISTILLER.TYPE": "KD", "SOLVER": {"TYPE": "AdamW", "LR": 1e-3, "SCHEDULE": "cosine"}}
+    base = in_base(SOLVER__MOMENTUM=0.5, SOLVER__MIN_LR=1e-4, SOLVER__BETA2=0.99)
+    suite = load_suite("bad", write(tmp_path, one_row(adamw, base=base, teachers={"SOLVER.EPOCHS": 40})))
+    teacher, student = (cell.specification["schedule"] for cell in suite.cells[:: len(suite.cells) - 1])
+    assert teacher["MOMENTUM"] == 0.5 and "MIN_LR" not in teacher and "BETA2" not in teacher
+    assert student["MIN_LR"] == 1e-4 and student["BETA2"] == 0.99 and "MOMENTUM" not in student
+    assert suite.notes == ()
+    teachers = {"SOLVER": {"TYPE": "AdamW", "EPOCHS": 40}}
+    (note,) = load_suite("bad", write(tmp_path, one_row(adamw, base=base, teachers=teachers))).notes
+    assert note.endswith("base.SOLVER.MOMENTUM: is read by no run; remove it or add a row that reads it")
+
+
+def test_the_rate_of_sgd_is_pointed_out_to_other_optimizers(tmp_path, capsys, monkeypatch):
+    base = {"SOLVER": {"TYPE": "AdamW", "EPOCHS": 20}}
+    monkeypatch.chdir(write(tmp_path, one_row({"DISTILLER.TYPE": "KD"}, base=base)))
+    assert main(["plan", "bad"]) == 0
+    note = "SOLVER.LR is the default of SGD, 0.05; write one for AdamW"
+    assert capsys.readouterr().out.count(f"note: row: {note}\n") == 1
+    base["SOLVER"]["LR"] = 0.001
+    monkeypatch.chdir(write(tmp_path, one_row({"DISTILLER.TYPE": "KD"}, base=base)))
+    assert main(["plan", "bad"]) == 0
+    assert note not in capsys.readouterr().out
+
+
+def test_keys_that_base_has_read_are_swept(tmp_path):
+    """Of the trainer, optimizer and schedule that stand in base."""
+    solver = {"TYPE": "AdamW", "LR": 1e-3, "SCHEDULE": "cosine"}
+    sweep = {"SOLVER.BETA2": [0.99, 0.999], "SOLVER.MIN_LR": [0, 1e-5]}
+    content = one_row(KD_ALONE["KD"], base={"SOLVER": solver}, teachers=None, sweep=sweep)
+    suite = load_suite("bad", write(tmp_path, content))
+    found = {(c.specification["schedule"]["BETA2"], c.specification["schedule"]["MIN_LR"]) for c in suite.cells[1:]}
+    assert len(found) == 4
 
 
 def test_a_seed_beyond_exact_numbers_is_refused(tmp_path, capsys, monkeypatch):

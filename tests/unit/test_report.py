@@ -449,6 +449,12 @@ def test_bibliography_has_what_the_suite_uses(suite):
     assert list(bibliography(gather(suite.results))) == keys
 
 
+def test_an_optimizer_that_is_not_the_usual_one_has_a_reference(specify):
+    assert not any(what.startswith("optimizer") for what in references(specify()))
+    used = references(specify(SOLVER__TYPE="AdamW", SOLVER__LR=0.001))
+    assert citation_key(used["optimizer AdamW"]) == "loshchilov2019decoupled"
+
+
 def test_networks_of_student_and_teacher_have_references(specify):
     assert citation_key(references(specify())["network resnet8"]) == "he2016deep"
     used = references(specify(teacher=TEACHER, DISTILLER__TYPE="KD", DISTILLER__STUDENT="wrn_16_1"))

@@ -24,6 +24,7 @@ from distillbench.files import to_json
 GOLDEN = json.loads((ROOT / "tests/fixtures/golden_specifications.json").read_text(encoding="utf-8"))
 DKD = {"DISTILLER.TYPE": "DKD"}
 KD, GKD, ALIAS = {"DISTILLER.TYPE": "KD"}, {"DISTILLER.TYPE": "KD", "GKD": {}}, {"DISTILLER.TYPE": "GradientKD"}
+ADAMW = {**KD, "SOLVER.TYPE": "AdamW", "SOLVER.LR": 0.001}
 
 # Every key of the schema, whether its value is part of a run's identity, and a row and a value that show it.
 # A new key needs a line here. The value None: there is no other valid one; its place in the specification instead.
@@ -38,7 +39,12 @@ IDENTITY = {
     "DISTILLER.STUDENT": (True, KD, "resnet14"),
     "SOLVER.TRAINER": (True, KD, "dot"),
     "SOLVER.DOT.DELTA": (True, {**KD, "SOLVER.TRAINER": "dot"}, 0.05),
-    "SOLVER.TYPE": (True, ("schedule", "TYPE"), None),
+    "SOLVER.TYPE": (True, KD, "AdamW"),
+    "SOLVER.SCHEDULE": (True, KD, "cosine"),
+    "SOLVER.WARMUP_EPOCHS": (True, KD, 2),
+    "SOLVER.MIN_LR": (True, {**KD, "SOLVER.SCHEDULE": "cosine"}, 0.01),
+    "SOLVER.NESTEROV": (True, KD, True),
+    **{f"SOLVER.{key}": (True, ADAMW, 0.5) for key in ("BETA1", "BETA2", "EPS")},
     "SOLVER.BATCH_SIZE": (True, KD, 32),
     "SOLVER.EPOCHS": (True, KD, 21),
     "SOLVER.LR": (True, KD, 0.1),
@@ -217,6 +223,14 @@ def test_a_parameter_added_later_is_left_out_of_the_digest_at_its_neutral_value_
     assert Specification(data).id != golden().id
 
 
+def test_another_version_of_an_optimizer_is_another_run(tmp_path, monkeypatch):
+    before = specification(tmp_path, ADAMW)
+    assert "version" not in before["schedule"] and before.schedule["version"] == 1
+    monkeypatch.setitem(components.optimizers()["AdamW"], "version", 2)
+    assert specification(tmp_path, ADAMW)["schedule"]["version"] == 2
+    assert specification(tmp_path, ADAMW).id != before.id
+
+
 def test_swapping_two_values_is_another_run():
     data = golden().data
     parameters = data["method"]["parameters"]
@@ -364,7 +378,7 @@ def test_constants_of_datasets_are_the_published_ones():
     assert components.datasets()["cifar10"]["md5"] == CIFAR10.tgz_md5
     assert components.datasets()["cifar100"]["md5"] == CIFAR100.tgz_md5
     assert components.datasets()["tiny_imagenet"]["md5"] == "90528d7ca1a48142e341f4ef8d21d0de"
-    assert [components.datasets()["imagenet"][field] for field in DIGESTS] == [None, None, 1_281_167, 50_000]
+    assert [components.datasets()["imagenet"][field] for field in DIGESTS] == [None, None, None, 1_281_167, 50_000]
 
 
 @pytest.mark.parametrize("folder", ["methods", "trainers", "transforms"])

@@ -18,12 +18,13 @@ from distillbench.config.specification import Specification
 from distillbench.errors import UserError
 from distillbench.evaluation.measure import compute, write_metrics
 from distillbench.files import read_json, to_json
-from distillbench.reporting.collect import COSTS, collect, scope
+from distillbench.reporting.collect import COSTS, collect, read_index, scope
 from distillbench.reporting.render import markdown
 from distillbench.reporting.sheets.details import details_sheet
-from distillbench.reporting.sheets.main import main_sheet
+from distillbench.reporting.sheets.main import main_sheet, summary_sheet
 from distillbench.reporting.tables import build_table
 from distillbench.store import Store
+from distillbench.store.index import index_path
 from distillbench.store.layout import evaluations, parts
 from distillbench.tasks.classification.metrics import METRICS, Metric
 from distillbench.tasks.classification.predictions import RANKS, Predictions, parse
@@ -72,7 +73,11 @@ def test_an_unknown_task_or_protocol_is_one_line_that_names_the_run(store):
             {"dataset": {"protocol": "publishd"}},
             "unknown protocol 'publishd'; did you mean published",
         ),
-        ("dataset.protocol", {"dataset": {"protocol": []}}, "unknown protocol"),
+        (
+            "dataset.protocol",
+            {"dataset": {"protocol": []}},
+            "[] is not valid here, expected published or {holdout: 0.1}",
+        ),
     ):
         data = copy.deepcopy(store.specification(run).data)
         for part, value in change.items():
@@ -82,6 +87,33 @@ def test_an_unknown_task_or_protocol_is_one_line_that_names_the_run(store):
         assert str(error.value).startswith(Specification(data).id)
     with pytest.raises(UserError, match="unknown task 'clasification'; did you mean classification"):
         tasks.task("clasification")
+
+
+HELD, FLATTERED = "protocol: {holdout: 0.1}\n", "teachers: {protocol: published}\nallow_seen_teacher: true\n"
+BEST_OF_TEST, BEST_OF_HELD = "best test epoch, which is optimistic", "each run's best on the images held out"
+
+
+@pytest.mark.parametrize(
+    ("sections", "terms", "best"),
+    [
+        ("", "published protocol: all training images", BEST_OF_TEST),
+        (HELD, "hold-out protocol: 0.1 of the training images held out", BEST_OF_HELD),
+        (
+            HELD + FLATTERED,
+            "0.1 of the training images held out; the teachers have seen the images held out",
+            BEST_OF_HELD,
+        ),
+    ],
+)
+def test_tables_name_the_protocol_of_their_numbers(tmp_path, sections, terms, best):
+    store = stores.new_project(tmp_path, sections + stores.SUITE)
+    shown = scope(read_index(index_path("small", tmp_path)), store)
+    (index, metrics), costs = example(), pd.DataFrame(columns=["run", *COSTS])
+    table = build_table("small", index, metrics, shown)
+    assert shown.split == "test" and shown.curves[0] == ("val_top1" if sections else "test_top1")
+    for sheet in (main_sheet(table), summary_sheet(table), details_sheet(table, index, metrics, costs)):
+        assert f"{terms})" in " ".join(sheet.legend.split())
+    assert best in main_sheet(table).legend
 
 
 # Paths
@@ -208,7 +240,7 @@ def test_collected_metrics_say_what_they_are_of_where_nothing_else_is_left_of_th
     index = pd.DataFrame([(run, "a row") for run in store.ids()], columns=["run", "row"])
     metrics, _ = collect(index, store)
     expected, elsewhere = scope(index, store), Store(tmp_path / "elsewhere")
-    assert scope(index, elsewhere, metrics) == expected
+    assert scope(index, elsewhere, metrics) == expected._replace(protocol=None)
     other = pd.concat([metrics, metrics.assign(split="val")])
     assert scope(index, store, other) == expected
     with pytest.raises(UserError, match="no such file; pull or restore it"):

@@ -5,12 +5,15 @@ import json
 import os
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 import stores
 import yaml
 from project import GIT, ROOT, SMALL, WITHOUT_POWER, Project, jobs, new_project, succeeded
+from published import md5, publish
 
+from distillbench.config import components
 from distillbench.errors import UserError
 from distillbench.files import write_atomically
 from distillbench.store import dvc
@@ -341,6 +344,66 @@ def test_runs_of_two_branches_are_united_by_the_merge_driver(project):
     project.dvc("checkout")
     assert {ours, theirs} < contents(project, "results/runs").keys()
     assert not {"train", "run"} & set(project.plan())
+
+
+# Data
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """(a project in which a small archive is the published CIFAR-100, that archive)."""
+    archive, _ = publish("cifar100", tmp_path / "sets", monkeypatch)
+    project = new_project(tmp_path / "project", SUITE)
+    declared, file = components.datasets()["cifar100"], "src/distillbench/data/cifar100.py"
+    for field, old in {"num_train": 50000, "num_test": 10000, "num_classes": 100}.items():
+        project.edit(f"{field} = {old}\n", f"{field} = {declared[field]}\n", file)
+    project.edit(components.packaged("dataset")["cifar100"]["md5"], declared["md5"], file)
+    project.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
+    project.commit()
+    return project, archive
+
+
+def prepare(project, *options):
+    return project.call("python", "-m", "distillbench", "data", "cifar100", *options)
+
+
+@pytest.mark.parametrize("place", ["in the project", "elsewhere"])
+def test_a_tracked_archive_is_what_a_clone_pulls_and_prepares_from(published, tmp_path, monkeypatch, place):
+    project, archive = published
+    monkeypatch.delenv("DISTILLBENCH_DATA", raising=False)
+    if place == "in the project":
+        (project.path / "data").mkdir()
+        archive = shutil.copy(archive, project.path / "data")
+    else:
+        monkeypatch.setenv("DISTILLBENCH_DATA", str(archive.parent))
+    succeeded(prepare(project, "--track"))
+    succeeded(prepare(project, "--track"))
+    file = f"data/{os.path.basename(archive)}"
+    assert project.git_status().split() == ["??", "data/"]
+    project.commit()
+    assert project.git("ls-files", "data").split() == [f"{file}.dvc"]
+    (output,) = yaml.safe_load((project.path / f"{file}.dvc").read_text())["outs"]
+    assert output["md5"] == md5(Path(archive)) and Path(archive).exists()
+    (project.path / "results/runs").mkdir()
+    succeeded(record(project))
+    project.dvc("push")
+    other = clone(project, tmp_path / "clone")
+    monkeypatch.delenv("DISTILLBENCH_DATA", raising=False)
+    other.dvc("status")
+    other.dvc("pull")
+    assert md5(other.path / file) == output["md5"] and other.git_status() == ""
+    succeeded(prepare(other))
+    assert "up to date" in other.dvc("status", f"{file}.dvc")
+
+
+def test_another_file_in_the_place_of_a_tracked_archive_is_refused(published, monkeypatch):
+    project, archive = published
+    monkeypatch.setenv("DISTILLBENCH_DATA", str(archive.parent))
+    (project.path / "data").mkdir()
+    (project.path / "data" / archive.name).write_bytes(b"another")
+    result = prepare(project, "--track")
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 2 and "tracks another file than the published one" in line
 
 
 def test_the_documentation_has_the_commands_that_are_tested_here():

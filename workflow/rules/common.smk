@@ -4,9 +4,11 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from distillbench import warm
 from distillbench.command_lines import config_texts, handed_on
 from distillbench.config.specification import RUN_ID
 from distillbench.environment import as_text, collect_seldom, gpu_jobs, name_user
@@ -23,6 +25,8 @@ from snakemake.persistence import FileBackupMixin
 
 name_user()  # Snakemake, DVC and what else jobs start ask for it
 collect_seldom()
+# Popped: the warm process of another workflow, perhaps of another allocation, is not for the jobs of this one.
+WARM = os.environ.pop(warm.VARIABLE, None) != "never"
 PACKAGE = Path("src/distillbench")
 REPORTING = [str(p) for p in sorted((PACKAGE / "reporting").rglob("*")) if p.is_file() and p.suffix != ".pyc"]
 
@@ -322,6 +326,23 @@ def write_down_tables():
     except OSError as error:
         print(f"distillbench: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+def keep_warm():
+    """Start a process that forks the jobs that import torch, where two or more run on this machine, in its Python."""
+    jobs = [
+        job
+        for job in workflow.dag.needrun_jobs()
+        if job.rule.name in ("run", "train", "table") and job.threads == 1
+    ]
+    local = workflow.is_main_process and workflow.local_exec and not workflow.touch
+    ours = local and not workflow.deployment_settings.deployment_method
+    if not (WARM and ours and sys.platform == "linux" and len(jobs) > 1):
+        return
+    # Where it cannot be started jobs run by themselves. (ValueError: a variable that is not text)
+    with suppress(OSError, ValueError, subprocess.CalledProcessError):
+        variables = shell("env -0", read=True, threads=1, resources=jobs[0].resources)
+        warm.start(dict(line.split("=", 1) for line in variables.split("\0") if line))
 
 
 def write_partial_reports():

@@ -70,18 +70,16 @@ def combinations(name):
     return found
 
 
-def learner(keys, seed=0):
+def learner(keys):
     """A learner on generated images of digits' shape with untrained networks, as a run with these keys would begin."""
     method_class(keys["DISTILLER.TYPE"])
     base = {"DATASET.TYPE": "digits", "DISTILLER.STUDENT": "resnet8", "SOLVER.PRECISION": "fp64"}
     config, transforms, _ = resolve((), flatten({**base, **keys}, "check"))
     teacher = TEACHER if components.methods()[keys["DISTILLER.TYPE"]]["teacher"] != "none" else None
-    specification = build_specification(config, transforms=transforms, teacher=teacher, seed=seed)
+    specification = build_specification(config, transforms=transforms, teacher=teacher, seed=0)
     with initialisation(0, "teacher"):
         network = build_network("resnet8", "digits").requires_grad_(False).eval() if teacher else None
-    feed = generated_feed(specification, NUM_IMAGES)
-    feed.seed = 0  # the same batches at every seed of the run
-    built = Learner(specification, feed, network)
+    built = Learner(specification, generated_feed(specification, NUM_IMAGES), network)
     built.specification = specification
     built.begin(EPOCHS[-1], 0.02)
     return built
@@ -156,7 +154,7 @@ def resumes(keys):
     steps(whole)
     state = {name: _copied(part) for name, part in whole.state_dict().items()}
     whole.step(BATCH)
-    resumed = learner(keys, seed=1)
+    resumed = learner(keys)
     resumed.load_state_dict(state)
     resumed.feed.begin(1, BATCH)
     resumed.step(BATCH)

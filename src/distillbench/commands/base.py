@@ -44,6 +44,12 @@ class Commands(click.Group):
         super().__init__(name, commands, no_args_is_help=False, **options)
         self.sections = sections
 
+    def resolve_command(self, context, args):
+        """A command may have a name of two words, of which the first alone is another."""
+        if " ".join(args[:2]) in self.commands:
+            args = [" ".join(args[:2]), *args[2:]]
+        return super().resolve_command(context, args)
+
     def list_commands(self, context):
         return list(self.commands)
 

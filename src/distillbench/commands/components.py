@@ -54,12 +54,17 @@ def parity(folder):
 @command("data")
 @argument("name", DatasetName())
 @option("--out", File("file to write (default: results/data/NAME.npz)"))
-def data(name, out):
+@option("--from", File("archive or folder to make it of (default: looked for, else downloaded)"))
+@click.option("--track", is_flag=True, help="also have DVC track the archive, in data/")
+def data(name, out, track, **options):
     """Make a dataset's file results/data/NAME.npz.
 
-    It is checked against the declared digest.
+    It is made of the published archive, or its unpacked folder, under its official name in one of the folders that the
+    variable DISTILLBENCH_DATA names, or in data/. What is in none of them is downloaded. It is checked against the
+    declared digest.
     """
-    from distillbench.data import data_path, load, prepare
+    from distillbench.data import archive_of, data_path, load, prepare
+    from distillbench.store.dvc import track_archive
 
     if out and os.path.lexists(out) and os.path.abspath(out) != os.path.abspath(data_path(name)):
         try:
@@ -68,7 +73,25 @@ def data(name, out):
             raise UserError(
                 f"{out}: is not the file of {name}; nothing is overwritten: choose another --out"
             ) from error
-    prepare(name, out or data_path(name))
+    prepare(name, out or data_path(name), options["from"])
+    if track:
+        print(f"{track_archive(*archive_of(name, options['from']))}: commit it, and `dvc push` the archive")
+
+
+@command("data declare")
+@argument("folder", Folder("folder in the format of a published dataset"))
+@click.option("--name", required=True, help="its name in suites")
+@option("--like", DatasetName("published dataset whose format it has"), required=True)
+def data_declare(folder, name, like):
+    """Declare a dataset of your own in params/datasets/NAME.yaml.
+
+    Format, constants, augmentation and networks are those of another dataset, images and classes those of the folder.
+    """
+    from distillbench.data.own import declare
+
+    path, facts = declare(folder, name, like)
+    counts = f"{facts['num_train']} training and {facts['num_test']} test images of {facts['num_classes']} classes"
+    print(f"{path}: {counts}")
 
 
 @command("models")
@@ -92,4 +115,4 @@ def models(dataset, suite):
     print(markdown.render(sheet), end="")
 
 
-COMMANDS = (check, parity, data, models)
+COMMANDS = (check, parity, data, data_declare, models)

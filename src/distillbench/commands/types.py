@@ -117,9 +117,12 @@ class Device(Text):
 
 
 class DatasetName(Text):
-    """A dataset that the package declares."""
+    """A dataset that is declared."""
 
-    name, help = "name", "name of the dataset"
+    name = "name"
+
+    def __init__(self, help="name of the dataset"):
+        self.help = help
 
     def checked(self, value):
         from distillbench.config import components

@@ -1,4 +1,5 @@
-"""The registry of components: what methods, trainers, transforms, datasets, networks and tasks declare, and their code.
+"""The registry of components: what methods, trainers, optimizers, transforms, datasets, networks, tasks declare, and
+their code.
 
 Declarations are literals in the component's own file (`name = "KD"`, `keys = {"TEMPERATURE": Key(4.0, ...)}`).
 Planning a suite must not import torch, so they are read from the syntax tree: the file is parsed, never
@@ -8,8 +9,10 @@ executed. Adding a component is adding a file to its kind's folder, or to a fold
 from functools import cache
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import chain
 from pathlib import Path
 
+from distillbench.config import dataset_files
 from distillbench.config.declarations import read_declaration
 from distillbench.config.kinds import KINDS
 from distillbench.config.libraries import library_network
@@ -65,7 +68,8 @@ def require_one_key_a_name(*own):
     own: declarations of methods beside the package's components.
     """
     first = {}
-    for declared in (*packaged("method").values(), *trainers().values(), *transforms().values(), *own):
+    kinds = (packaged(kind).values() for kind in ("method", "trainer", "transform", "optimizer"))
+    for declared in (*chain(*kinds), *own):
         for name, key in declared["keys"].items():
             key_name = f"{declared['node']}.{name}"
             other = first.setdefault(key_name, declared)
@@ -75,8 +79,13 @@ def require_one_key_a_name(*own):
 
 
 def trainers():
-    """{name: {version, version_without_margin, node, keys, label, two_losses, margin}} of every trainer."""
+    """{name: {version, version_without_margin, node, keys, label, two_losses, margin, solver}} of every trainer."""
     return packaged("trainer")
+
+
+def optimizers():
+    """{name: {version, node, keys, bibtex}} of every optimizer, by its `SOLVER.TYPE`."""
+    return packaged("optimizer")
 
 
 def trainer_version(name, parameters, schedule):
@@ -119,9 +128,10 @@ def aliases():
     return found
 
 
+@cache
 def datasets():
-    """{name: {version, zoo, num_classes, image_size, augmentation, ...}} of every dataset."""
-    return packaged("dataset")
+    """{name: {version, zoo, num_classes, image_size, augmentation, ...}} of every dataset, one's own included."""
+    return {**packaged("dataset"), **dataset_files.read_all(packaged("dataset"))}
 
 
 def tasks():
@@ -187,7 +197,7 @@ def module(what, declared):
 
 
 def implementation(what, name):
-    """The class of a method, trainer or transform. Raises UserError if it is not as its file declares it."""
+    """The class of a method, trainer, optimizer or transform. Raises UserError if it is not as its file declares it."""
     kind, declared = KINDS[what], (methods() if what == "method" else packaged(what))[name]
     found, where = getattr(module(what, declared), declared["class"], None), declared.get("file", name)
     if not isinstance(found, type):

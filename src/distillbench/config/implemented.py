@@ -8,6 +8,7 @@ from contextlib import suppress
 import rfc8785
 
 from distillbench.config import components
+from distillbench.config.protocols import read_protocol
 from distillbench.config.resolve import flatten, resolve
 from distillbench.config.schema import below
 from distillbench.config.specification import (
@@ -61,7 +62,7 @@ def require_predictable(specification):
     if missing := {"task", "precision", "threads"} - data.keys():
         raise UserError(f"{run}: {min(missing)} is missing; restore the specification")
     _require_names(run, data, ("dataset", "student"))
-    wanted = evaluated(data["dataset"]["name"], data["student"]["network"])
+    wanted = evaluated(data["dataset"]["name"], data["student"]["network"], _protocol(specification))
     sides = (without_neutral(side) for side in (data, {**data, **wanted}))
     _require_same(run, *({key: side[key] for key in wanted} for side in sides), "predict")
     read = flatten({"SOLVER.PRECISION": data["precision"], "SOLVER.THREADS": data["threads"]}, run).values
@@ -94,9 +95,12 @@ def older(specification):
         now = components.trainer_version(trainer["name"], specification.parameters("trainer"), data["schedule"])
         declared["trainer"] = {"version": now}
     declared |= {transform["place"]: transform for transform in specification.transforms.values()}
+    stated = {part: data[part].get("version") for part in declared}
+    declared["optimizer"] = components.optimizers().get(specification.schedule["TYPE"])
+    stated["optimizer"] = specification.schedule["version"]
     for part, values in declared.items():
-        if values and data[part].get("version") != values["version"]:
-            found.append(f"{part} {data[part].get('version')} (now {values['version']})")
+        if values and stated[part] != values["version"]:
+            found.append(f"{part} {stated[part]} (now {values['version']})")
     return found
 
 
@@ -159,14 +163,19 @@ def _plan_again(specification):
         "SOLVER.BATCH_SIZE": data["batch"]["size"],
         "SOLVER.PRECISION": data["precision"],
         "SOLVER.THREADS": data["threads"],
-        **{f"SOLVER.{key}": value for key, value in data["schedule"].items()},
+        **below("SOLVER", {key: value for key, value in data["schedule"].items() if key != "version"}),
         **below(method["node"], specification.parameters("method")),
         **below(trainer["node"], specification.parameters("trainer")),
     }
     for transform in specification.transforms.values():
         keys |= {transform["node"]: {}, **below(transform["node"], specification.parameters(transform["place"]))}
     config, transforms, _ = resolve((), flatten(keys, specification.id))
-    return build_specification(config, transforms=transforms, teacher=data["teacher"], seed=data["seed"])
+    others = {"teacher": data["teacher"], "seed": data["seed"], "protocol": _protocol(specification)}
+    return build_specification(config, transforms=transforms, **others)
+
+
+def _protocol(specification):
+    return read_protocol(specification["dataset"]["protocol"], f"{specification.id}: dataset.protocol")
 
 
 def _require_same(run, stated, here, what):

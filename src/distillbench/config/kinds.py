@@ -128,7 +128,8 @@ def _is_like(value, example):
 
 
 def _identified(value, values):
-    if value is None and not values["md5"] and not all(values[field] for field in COUNTS):
+    digests = [values[field] for field in DIGESTS if field not in COUNTS]
+    if not any(digests) and not all(values[field] for field in COUNTS):
         missing = ", ".join(field for field in DIGESTS[1:] if not values[field])
         return f"is missing, and so are {missing}; write what tells these images from others"
     if value is None or _is_text("[0-9a-f]{64}")(value):
@@ -145,7 +146,7 @@ IDENTIFIED = {
 }
 KEYS = {"keys": Field(_keys, {})}
 COUNTS = ("num_train", "num_test")
-DIGESTS = ("sha256", "md5", *COUNTS)
+DIGESTS = ("sha256", "md5", "files_sha256", *COUNTS)
 
 
 def _method(values):
@@ -172,7 +173,8 @@ METHOD = Kind(
     _method,
 )
 # label: of the trainer, in a run's id; two_losses: whether it needs a distillation loss; margin: the key that the
-# momentum has to leave room for; version_without_margin: the version where it leaves none, if that is another.
+# momentum has to leave room for; version_without_margin: the version where it leaves none, if that is another;
+# solver: the keys of SOLVER that it is defined for one value of, {"TYPE": "SGD"}.
 TRAINER = Kind(
     "trainer",
     "trainers",
@@ -185,8 +187,10 @@ TRAINER = Kind(
         "version_without_margin": _must(_is_whole, "a positive integer", None),
         "two_losses": _must(lambda value: type(value) is bool, "True or False", False),
         "margin": Field(_one_of_its_keys, None),
+        "solver": _must(lambda value: isinstance(value, dict), 'a mapping of keys of SOLVER, e.g. {"TYPE": "SGD"}', {}),
     },
 )
+OPTIMIZER = Kind("optimizer", "optimizers", True, IDENTIFIED | KEYS, lambda values: {**values, "node": "SOLVER"})
 # place: its key in a specification; node: of its keys, a row that has it is transformed; label: in a run's id; figure:
 # the one that shows what it observes; aliases: names that another repository gives to a method with this transform,
 # {name: {"method": the method, "defaults": whose fill its keys, "keys": those of the node of the alias's name}}.
@@ -209,8 +213,8 @@ TRANSFORM = Kind(
     },
 )
 # DIGESTS: what tells these images from others, any or all: SHA-256 of the prepared images, the published MD5 of the
-# archive; COUNTS, the numbers of images, which are part of a run's identity where neither is known; zoo: the folder of
-# models/ that has its networks.
+# archive, SHA-256 over names and contents of the files in a folder; COUNTS, the numbers of images, which are part of a
+# run's identity where none of these is known; zoo: the folder of models/ that has its networks.
 DATASET = Kind(
     "dataset",
     "data",
@@ -219,6 +223,7 @@ DATASET = Kind(
     | {
         "sha256": Field(_identified, None),
         "md5": _must(_is_text("[0-9a-f]{32}"), "a digest of 32 hex digits", None),
+        "files_sha256": _must(_is_text("[0-9a-f]{64}"), "a digest of 64 hex digits", None),
         "num_train": _must(_is_whole, "a positive integer", None),
         "num_test": _must(_is_whole, "a positive integer", None),
         "zoo": Field(_name),
@@ -244,6 +249,7 @@ TASK = Kind("task", "tasks", False, IDENTIFIED | {"headline": _must(_is_text(NAM
 KINDS = {
     "method": METHOD,
     "trainer": TRAINER,
+    "optimizer": OPTIMIZER,
     "transform": TRANSFORM,
     "dataset": DATASET,
     "family": FAMILY,

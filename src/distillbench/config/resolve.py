@@ -61,14 +61,12 @@ def resolve(layers, row):
     them; row: `Written` of the run's own keys: each must be read.
     Raises UserError naming the place of a key that is unknown, unread or in conflict.
     """
-    method, keys = _method(row), read_keys(row, layers)
+    method, keys, merged = _method(row), read_keys(row, layers), _merged(row, layers)
     for name in row.values:
         if name not in keys:
-            raise UserError(f"{row.where}.{name}: not read by a row of type {method}; remove it")
-    merged = {}
-    for layer in (*layers, row):
-        merged |= layer.values
+            raise UserError(f"{row.where}.{name}: not read by a row of {_reader(name, method, merged)}; remove it")
     _check_trainer(row, merged)
+    _check_solver(row, merged)
     alias = components.aliases().get(method)
     dialect = alias["defaults"] if alias else merged.get("DEFAULTS", "mdistiller")
     values, notes, method_keys = {}, [], schema.method_keys(method)
@@ -81,18 +79,38 @@ def resolve(layers, row):
             notes.append(f"{name} {value} is read, not used: {key.why}")
         values[schema.without_alias(name)] = value
     values["DISTILLER.TYPE"] = _implemented(method)
+    if values["SOLVER.TYPE"] != "SGD" and "SOLVER.LR" not in merged:
+        notes.append(f"SOLVER.LR is the default of SGD, {values['SOLVER.LR']:g}; write one for {values['SOLVER.TYPE']}")
     return Resolved(_tree(values), transforms_of(row), tuple(notes))
 
 
 def read_keys(row, layers=()):
-    """{dotted key: Key} that a row reads, given what lower layers say of its trainer."""
-    method, trainer = _method(row), schema.base_keys()["SOLVER.TRAINER"].default
-    for written in (*layers, row):
-        trainer = written.values.get("SOLVER.TRAINER", trainer)
-    keys = {**schema.base_keys(), **schema.method_keys(method), **schema.trainer_keys(trainer)}
+    """{dotted key: Key} that a row reads, given what lower layers say of its trainer, optimizer and schedule."""
+    merged = _merged(row, layers)
+    trainer, *solver = (_value(merged, f"SOLVER.{name}") for name in ("TRAINER", "TYPE", "SCHEDULE"))
+    keys = {**schema.base_keys(), **schema.method_keys(_method(row)), **schema.trainer_keys(trainer)}
+    keys |= schema.solver_keys(*solver)
     for transform in transforms_of(row):
         keys |= schema.transform_keys(transform)
     return keys
+
+
+def _merged(row, layers):
+    """{dotted key: value} of what is written, that of the highest layer."""
+    return {name: value for written in (*layers, row) for name, value in written.values.items()}
+
+
+def _value(merged, name):
+    """What is written for a key that has the same default in both dialects, or this default."""
+    return merged.get(name, schema.all_keys()[name].default)
+
+
+def _reader(name, method, merged):
+    """What decides that a row does not read a key."""
+    for decides in ("SOLVER.TYPE", "SOLVER.SCHEDULE"):
+        if any(name in keys for keys in schema.choices_of(decides).values()):
+            return f"{decides} {_value(merged, decides)}"
+    return f"type {method}"
 
 
 def needs_teacher(row):
@@ -127,20 +145,40 @@ def transforms_of(row):
 
 def _check_trainer(row, values):
     """Raises UserError unless the row has the losses, and the momentum the room, that its trainer needs."""
-    defaults = schema.base_keys()
-    trainer = values.get("SOLVER.TRAINER", defaults["SOLVER.TRAINER"].default)
-    declared = components.trainers()[trainer]
+    trainer = _value(values, "SOLVER.TRAINER")
+    declared, remedy = components.trainers()[trainer], f"use {schema.all_keys()['SOLVER.TRAINER'].default}"
     if declared["two_losses"] and not needs_teacher(row):
         alone = _method(row)
-        remedy = f"use {defaults['SOLVER.TRAINER'].default}"
         raise UserError(f"{row.where}: SOLVER.TRAINER {trainer} needs a distillation loss, {alone} has none; {remedy}")
+    for key, only in schema.below("SOLVER", declared["solver"]).items():
+        if (value := _value(values, key)) != only:
+            problem = f"is defined for {key} {_spelt(only)}, not {_spelt(value)}"
+            raise UserError(f"{row.where}: SOLVER.TRAINER {trainer} {problem}; write that, or {remedy}")
     if declared["margin"]:
         key = f"{declared['node']}.{declared['margin']}"
-        momentum = values.get("SOLVER.MOMENTUM", defaults["SOLVER.MOMENTUM"].default)
-        margin = values.get(key, declared["keys"][declared["margin"]].default)
+        momentum, margin = _value(values, "SOLVER.MOMENTUM"), _value(values, key)
         if not (margin <= momentum and momentum + margin < 1):
             limit = f"at most {momentum:g} and below {1 - momentum:g}"
             raise UserError(f"{row.where}: {key} {margin:g} must be {limit}, as SOLVER.MOMENTUM is {momentum:g}")
+
+
+def _spelt(value):
+    """As YAML has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check_solver(row, values):
+    """Raises UserError where values of SOLVER contradict each other."""
+    names = ("TYPE", "SCHEDULE", "EPOCHS", "WARMUP_EPOCHS", "LR", "MIN_LR", "MOMENTUM", "NESTEROV")
+    solver = {name: _value(values, f"SOLVER.{name}") for name in names}
+    if solver["WARMUP_EPOCHS"] >= solver["EPOCHS"]:
+        warmup = f"SOLVER.WARMUP_EPOCHS {solver['WARMUP_EPOCHS']}"
+        raise UserError(f"{row.where}: {warmup} must be below SOLVER.EPOCHS, {solver['EPOCHS']}")
+    if solver["SCHEDULE"] == "cosine" and solver["MIN_LR"] > solver["LR"]:
+        least = f"SOLVER.MIN_LR {solver['MIN_LR']:g}"
+        raise UserError(f"{row.where}: {least} must be at most SOLVER.LR, {solver['LR']:g}")
+    if solver["TYPE"] == "SGD" and solver["NESTEROV"] and not solver["MOMENTUM"]:
+        raise UserError(f"{row.where}: SOLVER.NESTEROV true needs a momentum; SOLVER.MOMENTUM must be above 0")
 
 
 def _nodes():

@@ -41,22 +41,28 @@ NETWORKS = {
     ),
 }
 SOLVER = {
-    "TYPE": Key("SGD", "the optimizer", choices=("SGD",), why="another optimizer is another experiment"),
     "BATCH_SIZE": Key(
         64, "images per update, over all devices", minimum=1, why="it changes the noise and the number of updates"
     ),
     "EPOCHS": Key(240, "passes over the training images", minimum=1, why="the length of the schedule"),
-    "LR": Key(0.05, "learning rate before the first decay", above=0, why="it changes every update"),
-    "LR_DECAY_STAGES": Key(
-        [150, 180, 210],
-        "epochs after which the rate decays (150: from epoch 151 on)",
-        minimum=1,
-        increasing=True,
-        why="the rate of every later epoch",
+    "LR": Key(
+        0.05,
+        "learning rate once it is warm, before it decays; the default is SGD's",
+        above=0,
+        why="it changes every update",
     ),
-    "LR_DECAY_RATE": Key(0.1, "factor of a decay", above=0, maximum=1, why="the rate of every later epoch"),
-    "WEIGHT_DECAY": Key(1e-4, "L2 coefficient, on every parameter", minimum=0, why="it changes every update"),
-    "MOMENTUM": Key(0.9, "momentum of SGD, without Nesterov", minimum=0, maximum=1, why="it changes every update"),
+    "WARMUP_EPOCHS": Key(
+        0,
+        "epochs n in which the rate rises: epoch e has e / (n + 1) of it; as all schedules, from epoch to epoch",
+        minimum=0,
+        why="the rate of the first epochs",
+    ),
+    "WEIGHT_DECAY": Key(
+        1e-4,
+        "L2 coefficient, on every parameter; decoupled in AdamW: this much of a weight, times the rate, goes a step",
+        minimum=0,
+        why="it changes every update",
+    ),
     "PRECISION": Key(
         "tf32",
         "arithmetic of the student's convolutions, all else is fp32 (fp64); tf32 is fp32 where the device has none",
@@ -70,6 +76,21 @@ SOLVER = {
         maximum=4096,
         why="one and two threads add in another order and differ within a few steps",
     ),
+}
+SCHEDULES = {  # the keys of SOLVER that each schedule of the learning rate reads
+    "step": {
+        "LR_DECAY_STAGES": Key(
+            [150, 180, 210],
+            "epochs after which the rate decays (150: from epoch 151 on)",
+            minimum=1,
+            increasing=True,
+            why="the rate of every later epoch",
+        ),
+        "LR_DECAY_RATE": Key(0.1, "factor of a decay", above=0, maximum=1, why="the rate of every later epoch"),
+    },
+    "cosine": {
+        "MIN_LR": Key(0.0, "what the rate falls to at the end; at most LR", minimum=0, why="the rate of every epoch"),
+    },
 }
 EXPERIMENT = {
     "PROJECT": Key(
@@ -103,6 +124,18 @@ def base_keys():
             "how the losses become an update",
             choices=tuple(components.trainers()),
             why="another update is another experiment",
+        ),
+        "SOLVER.TYPE": Key(
+            "SGD",
+            "the optimizer",
+            choices=tuple(components.optimizers()),
+            why="another optimizer is another experiment",
+        ),
+        "SOLVER.SCHEDULE": Key(
+            "step",
+            "how the rate falls after the warm-up: at LR_DECAY_STAGES, or along half a cosine",
+            choices=tuple(SCHEDULES),
+            why="the rate of every epoch",
         ),
         **below("SOLVER", SOLVER),
         **below("EXPERIMENT", EXPERIMENT),
@@ -146,6 +179,18 @@ def trainer_keys(trainer):
     return below(declared["node"], declared["keys"])
 
 
+def choices_of(name):
+    """{choice: {dotted key that only it reads: Key}} of SOLVER.TYPE and SOLVER.SCHEDULE."""
+    optimizers = {optimizer: declared["keys"] for optimizer, declared in components.optimizers().items()}
+    choices = {"SOLVER.TYPE": optimizers, "SOLVER.SCHEDULE": SCHEDULES}[name]
+    return {choice: below("SOLVER", keys) for choice, keys in choices.items()}
+
+
+def solver_keys(optimizer, schedule):
+    """{dotted key: Key} of an optimizer and a schedule of the learning rate."""
+    return choices_of("SOLVER.TYPE")[optimizer] | choices_of("SOLVER.SCHEDULE")[schedule]
+
+
 def transform_keys(transform):
     declared = components.transforms()[transform]
     return below(declared["node"], declared["keys"])
@@ -161,4 +206,7 @@ def all_keys():
         keys = keys | method_keys(method)
     for trainer in components.trainers():
         keys = keys | trainer_keys(trainer)
+    for optimizer in components.optimizers():
+        for schedule in SCHEDULES:
+            keys = keys | solver_keys(optimizer, schedule)
     return keys

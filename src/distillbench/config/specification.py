@@ -13,11 +13,12 @@ import rfc8785
 from distillbench.config import components
 from distillbench.config.keys import UNSET
 from distillbench.config.kinds import COUNTS, DIGESTS
-from distillbench.config.schema import SCHEMA
+from distillbench.config.schema import SCHEMA, solver_keys
 from distillbench.errors import UserError
 from distillbench.files import read_json
 
 CHECKPOINTS = ("last", "best")  # of a run's weights
+PUBLISHED = "published"  # a protocol, see protocols.py
 # Also the workflow's wildcard. A dot stands for the colon of torchvision:resnet18, which not every file system has.
 RUN_ID = r"[A-Za-z0-9_]+/[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*/[a-z0-9+_]+/s\d+-[0-9a-f]{12}"
 
@@ -33,6 +34,10 @@ NEUTRAL = {
         ("batch", "statistics"): "global",
         ("trainer", "parameters"): {},
         ("logit_table",): "fp32",
+        ("schedule", "version"): 1,  # of the optimizer
+        ("schedule", "NESTEROV"): False,
+        ("schedule", "SCHEDULE"): "step",
+        ("schedule", "WARMUP_EPOCHS"): 0,
     }
 }
 
@@ -101,6 +106,11 @@ class Specification:
         keys = _declared_keys(self.data)[part]
         neutral = {name: key.neutral for name, key in keys.items() if key.neutral != UNSET}
         return {**neutral, **self[part].get("parameters", {})}
+
+    @property
+    def schedule(self):
+        """The specification's "schedule", complete: also with the keys that it does without at their neutral value."""
+        return {**_neutral_schedule(self["schema"]), **self["schedule"]}
 
     def as_file(self):
         """The content of spec.json."""
@@ -182,28 +192,20 @@ def read_specification(path):
     return specification
 
 
-def build_specification(config, *, transforms, teacher, seed):
+def build_specification(config, *, transforms, teacher, seed, protocol=PUBLISHED):
     """The specification of one run.
 
     config: the resolved yacs node; transforms: names of those that its logits go through;
-    teacher: the teacher object of the specification, or None; seed: integer >= 0.
+    teacher: the teacher object of the specification, or None; seed: integer >= 0; protocol: of `protocols`.
     """
     method = components.methods()[config.DISTILLER.TYPE]
     trainer = components.trainers()[config.SOLVER.TRAINER]
     solver = config.SOLVER
     trainer_parameters = _parameters(config, trainer["node"], trainer["keys"])
-    schedule = {
-        "EPOCHS": solver.EPOCHS,
-        "LR": solver.LR,
-        "LR_DECAY_STAGES": list(solver.LR_DECAY_STAGES),
-        "LR_DECAY_RATE": solver.LR_DECAY_RATE,
-        "WEIGHT_DECAY": solver.WEIGHT_DECAY,
-        "MOMENTUM": solver.MOMENTUM,
-        "TYPE": solver.TYPE,
-    }
+    schedule = _schedule(solver)
     return Specification(
         {
-            **evaluated(config.DATASET.TYPE, config.DISTILLER.STUDENT),
+            **evaluated(config.DATASET.TYPE, config.DISTILLER.STUDENT, protocol),
             "views": {
                 "count": method["views"],
                 "augmentation": components.datasets()[config.DATASET.TYPE]["augmentation"],
@@ -232,18 +234,32 @@ def build_specification(config, *, transforms, teacher, seed):
     )
 
 
-def evaluated(dataset, network):
+def _schedule(solver):
+    """What decides the updates, given losses and batches. solver: the yacs node."""
+    names = ["EPOCHS", "LR", "WEIGHT_DECAY", "TYPE", "SCHEDULE", "WARMUP_EPOCHS"]
+    names += [name.rpartition(".")[2] for name in solver_keys(solver.TYPE, solver.SCHEDULE)]
+    values = {"version": components.optimizers()[solver.TYPE]["version"], **{name: solver[name] for name in names}}
+    neutral = _neutral_schedule(SCHEMA)
+    return {name: value for name, value in values.items() if neutral.get(name, ...) != value}
+
+
+def _neutral_schedule(schema):
+    return {path[1]: value for path, value in NEUTRAL[schema].items() if path[0] == "schedule"}
+
+
+def evaluated(dataset, network, protocol=PUBLISHED):
     """What of a specification its evaluation depends on, as the code at hand does it. dataset, network: names."""
     declared = components.datasets()[dataset]
     stated = {field: declared[field] for field in DIGESTS if declared[field] is not None}
     digests = {field: value for field, value in stated.items() if field not in COUNTS} or stated
+    digests |= {"like": declared["like"]} if "like" in declared else {}
     code = components.network(network, dataset)
     student = {"network": network, "version": code["version"], "weights": None}
     student |= {"source_sha256": code["sha256"]} if "file" in code else {}
     return {
         "schema": SCHEMA,
         "task": "classification",
-        "dataset": {"name": dataset, "version": declared["version"], **digests, "protocol": "published"},
+        "dataset": {"name": dataset, "version": declared["version"], **digests, "protocol": protocol},
         "student": student,
     }
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import NamedTuple
 
-from distillbench.config import components
+from distillbench.config import components, published
 from distillbench.config.resolve import Written, needs_teacher, read_keys, resolve
 from distillbench.config.schema import LOGGERS
 from distillbench.config.specification import Specification, build_specification
@@ -134,7 +134,7 @@ class _Expansion:
             if needs_teacher(row.written):
                 teacher = {"kind": "run", "id": made_by.id, "checkpoint": sections.teachers.checkpoint}
                 role = "distilled"
-            self.add(row, role, pair, pair.student, seed, (pair.written,), teacher)
+            self.add(row, role, pair, pair.student, seed, (pair.written, *row.layers), teacher)
         # stable: seed-major among students
         ordered = sorted(self.cells.values(), key=lambda cell: cell.role != "teacher")
         matched = sections.teachers.matched
@@ -153,11 +153,16 @@ class _Expansion:
 
     def add(self, row, role, pair, network, seed, layers, teacher=None):
         """Put a run into its cell; returns its specification."""
-        config, transforms, notes = self.resolve(row, pair, network, (self.sections.base, *layers))
-        specification = build_specification(config, transforms=transforms, teacher=teacher, seed=seed)
+        layers = (self.sections.base, *layers)
+        config, transforms, notes = self.resolve(row, pair, network, layers)
+        protocol = self.sections.teachers.protocol if role == "teacher" else self.sections.protocol
+        others = {"transforms": transforms, "teacher": teacher, "seed": seed, "protocol": protocol}
+        specification = build_specification(config, **others)
         weighted = transforms or components.trainers()[config.SOLVER.TRAINER]["label"]
         if weighted and role == "distilled" and not row.control:
             notes += ("has no control, so that its gain cannot be told from its weights'; see docs/methods.md",)
+        if row.published:
+            notes += tuple(published.notes(row.published, row.written, layers, self.sections.dataset, pair))
         place = (pair.name, pair.teacher, pair.student, seed)
         cell = Cell(row.name, role, row.control, *place, specification, notes, _loggers(config))
         self.cells.setdefault(cell.name, cell)
@@ -171,15 +176,16 @@ class _Expansion:
             facts["DATASET.TYPE"] = self.sections.dataset
             written = row.written
             self.resolved[key] = resolve((*layers, Written(facts, frozenset(), written.where)), written)
-            self.note_places(written, layers)
+            self.note_places(row, layers)
         return self.resolved[key]
 
-    def note_places(self, written, layers):
-        keys, above = set(read_keys(written, layers)), set()
-        for there in (written, *reversed(layers)):  # the highest place decides a key's value
-            _, read, taken = self.places.setdefault(there.where, (there, set(), set()))
-            read.update(keys)
-            taken.update(keys - above)
+    def note_places(self, row, layers):
+        keys, above = set(read_keys(row.written, layers)), set()
+        for there in (row.written, *reversed(layers)):  # the highest place decides a key's value
+            if there not in row.layers:  # a published file is as it is
+                _, read, taken = self.places.setdefault(there.where, (there, set(), set()))
+                read.update(keys)
+                taken.update(keys - above)
             above.update(there.values)
 
 

@@ -6,25 +6,43 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distillbench.config import components, own_files
+from distillbench.config.protocols import read_protocol
+from distillbench.config.published import Published, as_its_code, read_published
 from distillbench.config.resolve import Written, flatten, needs_teacher, read_keys
 from distillbench.config.schema import all_keys
-from distillbench.config.specification import is_seed
+from distillbench.config.specification import PUBLISHED, is_seed
 from distillbench.config.suite_file import TEACHER, require_suite
 from distillbench.config.yaml_file import read_yaml
 from distillbench.errors import UserError, one_of
 
-SECTIONS = ("dataset", "seeds", "base", "teachers", "teacher_seed", "pairs", "network_files")
-SECTIONS += ("method_files", "methods", "sweep")
+SECTIONS = (
+    "dataset",
+    "protocol",
+    "allow_seen_teacher",
+    "seeds",
+    "base",
+    "teachers",
+    "teacher_seed",
+    "pairs",
+    "network_files",
+    "method_files",
+    "methods",
+    "sweep",
+)
 REQUIRED = ("dataset", "seeds", "pairs", "methods")
+OPTIONS = ("like", "control", "published")  # of a row, besides its keys
 MATCHED = 1000  # a matched teacher of student seed s has seed 1000 + s, in every suite
 SET_ELSEWHERE = {"DATASET.TYPE": "dataset:", "DISTILLER.TEACHER": "pairs:", "DISTILLER.STUDENT": "pairs:"}
 
 
 class Teachers(NamedTuple):
-    """The teachers' keys, their seed unless it is `matched` to the student's, and the checkpoint that teaches."""
+    """The teachers' keys and protocol, their seed unless it is `matched` to the student's, and the checkpoint that
+    teaches.
+    """
 
     seed: int
     checkpoint: str
+    protocol: str | dict
     matched: bool
     written: Written
 
@@ -46,11 +64,17 @@ class Pair(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the table: its display name, its keys, the display name of its control or ""."""
+    """A row of the table: its display name, its keys, the display name of its control or "", a file with more keys."""
 
     name: str
     written: Written
     control: str
+    published: Published | None = None
+
+    @property
+    def layers(self):
+        """Keys of the row that are below its own and above those of its pair."""
+        return (self.published.written,) if self.published else ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +84,7 @@ class Sections:
     name: str
     source: str
     dataset: str
+    protocol: str | dict
     seeds: tuple[int, ...]
     base: Written
     teachers: Teachers
@@ -79,7 +104,7 @@ class _Reader:
     """The sections of one params file, checked as they are read."""
 
     def __init__(self, name, source, content, root="."):
-        self.name, self.source, self.content = name, source, content
+        self.name, self.source, self.content, self.root = name, source, content, root
         for section in content:
             if section not in SECTIONS:
                 raise self.error(section, one_of(section, SECTIONS, "section"))
@@ -89,11 +114,12 @@ class _Reader:
         own_files.use(self.files("method_files"), self.files("network_files"), root, source)
 
     def sections(self):
+        self.protocol = read_protocol(self.content.get("protocol", PUBLISHED), f"{self.source}: protocol")
         base, teachers = self.flat("base", self.content.get("base", {}), below_rows=True), self.teachers()
         dataset, seeds = self.dataset(), tuple(self.seeds(teachers.matched))
-        pairs, rows = self.pairs(dataset), self.rows()
+        pairs, rows = self.pairs(dataset), self.rows(dataset, base)
         notes = tuple(self.unused([row.written for row in rows], pairs))
-        return Sections(self.name, self.source, dataset, seeds, base, teachers, pairs, rows, notes)
+        return Sections(self.name, self.source, dataset, self.protocol, seeds, base, teachers, pairs, rows, notes)
 
     def files(self, section):
         files = self.content.get(section, [])
@@ -151,13 +177,15 @@ class _Reader:
         section = self.content.get("teachers", {})
         if not isinstance(section, dict):
             raise self.error("teachers", f"expected a mapping of keys to values, found {section!r}")
-        options = {"seed": 0, "checkpoint": "last"} | {k: v for k, v in section.items() if k in ("seed", "checkpoint")}
+        options = {"seed": 0, "checkpoint": "last", "protocol": self.protocol}
+        options |= {name: section[name] for name in options.keys() & section.keys()}
         if not is_seed(options["seed"]):
             raise self.error("teachers.seed", f"{options['seed']!r} is not valid here, expected an integer from 0 on")
         if options["checkpoint"] not in ("last", "best"):
             raise self.error(
                 "teachers.checkpoint", f"{options['checkpoint']!r} is not valid here, expected last or best"
             )
+        options["protocol"] = self.teachers_protocol(options["protocol"])
         mode = self.content.get("teacher_seed", "fixed")
         if mode not in ("fixed", "matched"):
             raise self.error("teacher_seed", f"{mode!r} is not valid here, expected fixed or matched")
@@ -169,6 +197,20 @@ class _Reader:
             raise self.error("teachers.DISTILLER.TYPE", "teachers learn from the labels alone; remove it")
         written = Written({**written.values, "DISTILLER.TYPE": "NONE"}, written.nodes, written.where)
         return Teachers(**options, matched=mode == "matched", written=written)
+
+    def teachers_protocol(self, value):
+        """Raises UserError where teachers see what students hold out, and the suite does not say that they may."""
+        protocol = read_protocol(value, f"{self.source}: teachers.protocol")
+        allowed, place = self.content.get("allow_seen_teacher", False), "allow_seen_teacher"
+        if not isinstance(allowed, bool):
+            raise self.error(place, f"{allowed!r} is not valid here, expected true or false")
+        seen = protocol != self.protocol != PUBLISHED
+        if seen and not allowed:
+            rule = "teachers see images that their students hold out, so that the best epoch is chosen on seen images"
+            raise self.error("teachers.protocol", f"{rule}; remove it, or write `allow_seen_teacher: true`")
+        if allowed and not seen:
+            raise self.error(place, "no teacher sees images that a student holds out; remove it")
+        return protocol
 
     def pairs(self, dataset):
         expected = "mappings {teacher: NETWORK, student: NETWORK}"
@@ -198,8 +240,8 @@ class _Reader:
         except UserError as error:
             raise self.error(place, error) from None
 
-    def rows(self):
-        """Each `Row`, sweeps expanded."""
+    def rows(self, dataset, base):
+        """Each `Row`, sweeps expanded. base: keys below them."""
         methods = self.content["methods"]
         if not isinstance(methods, dict) or not methods:
             raise self.error("methods", "expected a mapping of row names to keys, e.g. NONE: {DISTILLER.TYPE: NONE}")
@@ -218,22 +260,42 @@ class _Reader:
                     raise self.error(
                         f"methods.{name}.{reference}", one_of(other, [m for m in methods if m != name], "row")
                     )
-            raw[name] = self.flat(f"methods.{name}", {k: v for k, v in entry.items() if k not in ("like", "control")})
-        rows = {name: (self.inherited(name, raw), methods[name].get("control", "")) for name in methods}
-        return self.swept(rows)
+            raw[name] = self.flat(f"methods.{name}", {k: v for k, v in entry.items() if k not in OPTIONS})
+        return self.swept([self.row(name, raw, dataset) for name in methods], base)
 
-    def inherited(self, name, raw):
-        """A row's keys on top of those of the row that it is `like:`."""
-        written, seen = raw[name], [name]
-        while "like" in self.content["methods"][seen[-1]]:
-            below = self.content["methods"][seen[-1]]["like"]
+    def row(self, name, raw, dataset):
+        """`Row` with its keys on top of those of the row that it is `like:`, whose file it has unless it names one."""
+        methods, written, seen = self.content["methods"], raw[name], [name]
+        while "like" in methods[seen[-1]]:
+            below = methods[seen[-1]]["like"]
             if below in seen:
                 raise self.error(f"methods.{name}.like", f"goes in a circle: {' -> '.join([*seen, below])}")
             written = written.over(raw[below])
             seen.append(below)
-        return written
+        row = Row(name, written, methods[name].get("control", ""))
+        for other in seen:
+            if "published" in methods[other]:
+                return self.published(row, f"methods.{other}.published", methods[other]["published"], dataset)
+        return row
 
-    def swept(self, rows):
+    def published(self, row, place, file, dataset):
+        """The row with the method and the keys of a published file, as far as it has no own."""
+        if not isinstance(file, str) or not file:
+            raise self.error(place, f"{file!r} is not valid here, expected a file, e.g. configs/cifar100/at.yaml")
+        try:
+            found = read_published(file, self.root)
+        except UserError as error:
+            raise self.error(place, str(error)) from None
+        if found.elsewhere["DATASET.TYPE"] not in (None, dataset):
+            its = found.elsewhere["DATASET.TYPE"]
+            raise self.error(place, f"{file} is for {its}, this suite for {dataset}; write a file for {dataset}")
+        method = row.written.values.get("DISTILLER.TYPE", found.method)
+        if method is None:
+            return row
+        written = row.written._replace(values={"DISTILLER.TYPE": method, **row.written.values})
+        return row._replace(written=written, published=as_its_code(found, method))
+
+    def swept(self, rows, base):
         """Every row that reads a swept key, once for each combination of values."""
         sweep = self.content.get("sweep", {})
         if not isinstance(sweep, dict):
@@ -245,27 +307,30 @@ class _Reader:
                 raise self.error(f"sweep.{key}", one_of(key, valid, "key"))
             options = self.list_of(f"sweep.{key}", options, lambda v: True, f"values of {key}")
             values[key] = [all_keys()[key].check(value, f"{self.source}: sweep.{key}") for value in options]
-        variants = {name: self.variants(name, written, values) for name, (written, _) in rows.items()}
+        variants = {row.name: self.variants(row, base, values) for row in rows}
         for key in values:
-            if not any(key in read_keys(written) for written, _ in rows.values()):
+            if not any(key in read_keys(row.written, (base, *row.layers)) for row in rows):
                 raise self.error(f"sweep.{key}", "is read by no row; remove it or add a row that reads it")
-        labels = [label for name in rows for label in variants[name]]
+        labels = [label for row in rows for label in variants[row.name]]
         for label in labels:
             if labels.count(label) > 1:
                 raise self.error("sweep", f"makes a second row {label}; remove or rename the row of that name")
         return tuple(
-            Row(label, written, _same_variant(variants.get(rows[name][1], {}), setting, rows[name][1]))
-            for name in rows
-            for label, (written, setting) in variants[name].items()
+            row._replace(
+                name=label, written=written, control=_same_variant(variants.get(row.control, {}), setting, row.control)
+            )
+            for row in rows
+            for label, (written, setting) in variants[row.name].items()
         )
 
-    def variants(self, name, written, values):
+    def variants(self, row, base, values):
         """{display name: (`Written`, {swept key: value})} of a row."""
-        mine = {key: options for key, options in values.items() if key in read_keys(written)}
+        read, written = read_keys(row.written, (base, *row.layers)), row.written
+        mine = {key: options for key, options in values.items() if key in read}
         result = {}
         for combination in itertools.product(*mine.values()):
             setting = dict(zip(mine, combination, strict=True))
-            label = " ".join([name, *(f"{key}={_short(value)}" for key, value in setting.items())])
+            label = " ".join([row.name, *(f"{key}={_short(value)}" for key, value in setting.items())])
             result[label] = (Written({**written.values, **setting}, written.nodes, written.where), setting)
         return result
 

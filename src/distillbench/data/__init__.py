@@ -1,15 +1,18 @@
-"""Datasets, one file each. A dataset's file declares what it is; one that can be loaded has `arrays()`, which makes
-its images. Of the others the shapes are known, so that suites can be planned and networks built.
+"""Datasets, one file each. A dataset's file declares what it is; one that can be loaded has `arrays`, which makes its
+images: of nothing, or of a copy as it is `published`. Of the others the shapes are known, so that suites can be planned
+and networks built.
 
 A prepared dataset is one file, results/data/NAME.npz, with train_images and test_images (uint8, [N, H, W, 3]),
-train_labels and test_labels (int64, [N]), and sha256, their digest when the file was made. It is declared with the
-dataset and compared on every read, with the sizes of the arrays: the images of another dataset or version, or of a file
-that was cut, are never taken for those that a specification names. Nothing is compressed: every process maps the images
-as they lie in the file, and none reads them whole to see whether a disk changed a bit.
+train_labels and test_labels (int64, [N]), sha256, their digest when the file was made, and `source`, what they were
+made from. What tells a dataset from others is declared with it: the digest of its images or, of one that was published
+as JPEG files and archives, of the bytes as published, as other libraries decode other pixels. It is verified when the
+file is made and compared on every read, with the sizes of the arrays: the images of another dataset or version, or of
+a file that was cut, are never taken for those that a specification names. Nothing is compressed: every process maps
+the images as they lie in the file, and none reads them whole to see whether a disk changed a bit.
 """
 
 import hashlib
-import io
+import json
 import math
 import struct
 from pathlib import Path
@@ -18,20 +21,28 @@ from typing import NamedTuple
 import numpy as np
 
 from distillbench.config import components
+from distillbench.config.kinds import COUNTS, DIGESTS
+from distillbench.config.specification import PUBLISHED
+from distillbench.data import copies
+from distillbench.data.downloads import download
 from distillbench.errors import UserError, one_of
-from distillbench.files import write_atomically
+from distillbench.files import writing
 
-FIELDS, STATED = ("train_images", "train_labels", "test_images", "test_labels"), "sha256"
+FIELDS, STATED, SOURCE = ("train_images", "train_labels", "test_images", "test_labels"), "sha256", "source"
 
 
 class Images(NamedTuple):
-    """Both splits of a dataset, as numpy arrays. stated: their digest, as the file says that holds them."""
+    """Both splits of a dataset, as numpy arrays.
+
+    stated: their digest, as the file says that holds them; source: what they were made from, likewise (see `prepare`).
+    """
 
     train_images: np.ndarray
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
     stated: str = ""
+    source: dict = {}
 
     @property
     def training(self):
@@ -50,6 +61,18 @@ class Images(NamedTuple):
     def digest(self):
         return self.stated or digest_of(self.arrays)
 
+    @property
+    def origin(self):
+        """For the record of a run: their digest, which depends on what decoded them, and their source."""
+        return {**self.source, STATED: self.digest}
+
+    @property
+    def facts(self):
+        """What tells them from others: digests, and what can be counted."""
+        sizes = {*self.train_images.shape[1:3], *self.test_images.shape[1:3]}
+        counts = {"num_train": len(self.train_labels), "num_test": len(self.test_labels), "image_size": max(sizes)}
+        return {**self.origin, **counts} if len(sizes) == 1 else {}
+
 
 def digest_of(arrays):
     """SHA-256 over names, types, shapes and contents of {name: array}."""
@@ -60,31 +83,103 @@ def digest_of(arrays):
     return digest.hexdigest()
 
 
+def trained_on(labels, protocol):
+    """Boolean [N]: which training images a run of a protocol trains on; the others are held out.
+
+    labels: int64 [N]; protocol: of a specification. Of each class those images are held out whose SHA-256 of salt and
+    position in the training set is smallest: at least one, and never all. Raises UserError for a class of one image.
+    """
+    chosen = np.ones(len(labels), dtype=bool)
+    for label in np.unique(labels) if protocol != PUBLISHED else ():
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            raise UserError(f"protocol: class {label} has one training image, which cannot be held out")
+        number = min(max(1, round(protocol["holdout"] * len(members))), len(members) - 1)
+        chosen[sorted(members, key=lambda position: _hash(protocol["salt"], position))[:number]] = False
+    return chosen
+
+
+def _hash(salt, position):
+    return hashlib.sha256(f"holdout {salt} {position}".encode()).digest()
+
+
 def data_path(name, root="."):
     return Path(root) / "results" / "data" / f"{name}.npz"
 
 
-def loader(name):
-    """The function `arrays` of a dataset's file. Raises UserError where there is none yet."""
-    found = {n: getattr(components.module("dataset", d), "arrays", None) for n, d in components.datasets().items()}
-    if not found[name] or not components.datasets()[name]["sha256"]:
-        valid = ", ".join(n for n, arrays in found.items() if arrays and components.datasets()[n]["sha256"])
+def prepare(name, path, found=None):
+    """Make the dataset's file, of the published copy at `found`, or where it is looked for and else downloaded to.
+
+    `source` in it: what tells the images from others besides their numbers (digests of the bytes as published, the
+    dataset's version, the number of classes), and for information the `file` that they were read from and how far that
+    was `verified`. Raises UserError, naming the file, if anything is missing, damaged or not as declared.
+    """
+    declared, module = components.datasets()[name], _module(name)
+    if hasattr(module, "published"):
+        copy = copies.verified_copy(declared, module.published, found or _published(declared, module.published))
+        print(f"{name}: {copy.path}, verified: {copy.verified}", flush=True)
+        images, where, remedy = images_of(copy, declared, module), copy.path, "get the data set again"
+    elif found:
+        raise UserError(f"--from: {name} is made of no files; leave it out")
+    else:
+        images, where, remedy = Images(*module.arrays()), name, "install the versions pinned in constraints.txt"
+    if difference := _difference(images, declared):
+        raise UserError(f"{where}: the images have {difference}; {remedy}")
+    with writing(path) as file:
+        np.savez(file, **images.arrays, **{STATED: images.digest, SOURCE: json.dumps(images.source)})
+
+
+def images_of(copy, declared, module):
+    """The `Images` of a published copy, as the dataset's module reads them."""
+    *arrays, classes = module.arrays(copy)
+    digests = {"md5": declared["md5"]} if declared["md5"] else {"files_sha256": copy.digest}
+    source = {**digests, "version": declared["version"], "num_classes": len(classes)}
+    images = Images(*arrays, source={**source, "file": copy.path.name, "verified": copy.verified})
+    return images._replace(stated=images.digest)
+
+
+def archive_of(name, found=None):
+    """(path, MD5) of a dataset's archive that is here. Raises UserError where there is none, or a folder alone."""
+    declared, published = components.datasets()[name], getattr(_module(name), "published", None)
+    path = published and (found or copies.find(declared, published))
+    if not path or not declared["md5"] or Path(path).is_dir():
+        raise UserError(f"{path or name}: is no published archive, and only these are tracked; leave out --track")
+    return path, declared["md5"]
+
+
+def _published(declared, published):
+    """Where the published copy lies, after a download if need be."""
+    if path := copies.find(declared, published):
+        return path
+    if declared["files_sha256"]:
+        places = f"a folder {declared['name']} in one that {copies.VARIABLE} names or in {copies.FOLDER}/"
+        raise UserError(f"{declared['name']}: is not here; put it into {places}, or add --from FOLDER")
+    return download(published.url, declared["md5"], copies.place() / published.archive)
+
+
+def _module(name):
+    """The module of a dataset that can be loaded. Raises UserError for another."""
+    datasets = components.datasets()
+    if not _can_be_loaded(datasets[name]):
+        valid = ", ".join(other for other, declared in datasets.items() if _can_be_loaded(declared))
         raise UserError(f"{name}: this version cannot load it yet; datasets that it can: {valid}")
-    return found[name]
+    return components.module("dataset", datasets[name])
 
 
-def prepare(name, path):
-    """Make the dataset's file. Raises UserError if the images are not those with the declared digest."""
-    dataset = components.datasets()[name]
-    images = Images(*loader(name)())
-    if images.digest != dataset["sha256"]:
-        raise UserError(
-            f"{name}: the images have the digest {images.digest[:12]}, declared is {dataset['sha256'][:12]};"
-            " install the versions pinned in constraints.txt"
-        )
-    buffer = io.BytesIO()
-    np.savez(buffer, **images.arrays, **{STATED: images.digest})
-    write_atomically(path, buffer.getvalue())
+def _can_be_loaded(declared):
+    return hasattr(components.module("dataset", declared), "arrays")
+
+
+def _difference(images, declared):
+    """The first fact in which images are not as declared, in words; "" if they are."""
+    told = [*COUNTS, "image_size", *DIGESTS]
+    told += [] if declared["sha256"] else ["version", "num_classes"]
+    for field in (field for field in told if declared[field] is not None):
+        here = images.facts.get(field)
+        if here != declared[field]:
+            what = "digest" if field in ("sha256", "md5") else field
+            return f"the {what} {str(here)[:12]}, declared is {str(declared[field])[:12]}"
+    return ""
 
 
 def load(name, path):
@@ -94,7 +189,7 @@ def load(name, path):
     """
     if name not in components.datasets():
         raise UserError(one_of(name, components.datasets(), "dataset"))
-    loader(name)
+    _module(name)
     remedy, declared = f"make it with `distillbench data {name}`", components.datasets()[name]
     try:
         images = _read(path)
@@ -104,10 +199,8 @@ def load(name, path):
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # a damaged zip raises half a dozen types
         raise UserError(f"{path}: not a prepared dataset ({error}); remove it and {remedy}") from None
-    if images.digest != declared["sha256"]:
-        raise UserError(
-            f"{path}: other images than {name} declares (digest {images.digest[:12]}); remove it and {remedy}"
-        )
+    if difference := _difference(images, declared):
+        raise UserError(f"{path}: other images than {name} declares ({difference}); remove it and {remedy}")
     return images
 
 
@@ -117,7 +210,10 @@ def _read(path):
             images = Images(*(archive[field] for field in FIELDS))
             return images._replace(stated=images.digest)
         arrays = (_mapped(path, archive.zip.getinfo(f"{field}.npy")) for field in FIELDS)
-        images = Images(*arrays, stated=str(archive[STATED]))
+        source = json.loads(str(archive[SOURCE])) if SOURCE in archive else {}
+        images = Images(*arrays, stated=str(archive[STATED]), source=source)
+    if not isinstance(source, dict):
+        raise ValueError("its source is no mapping")
     for pictures, labels in (images.training, images.test):
         if (pictures.dtype, pictures.shape[3:], labels.dtype) != (np.uint8, (3,), np.int64):
             raise ValueError("images or labels of another form")

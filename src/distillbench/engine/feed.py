@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,13 +24,21 @@ class Split(NamedTuple):
     labels: Tensor
     mean: Tensor  # [3], of pixels in 0..1, in the type that networks compute in
     std: Tensor
+    positions: Tensor  # int64 [N], in the published split
 
     @classmethod
     def put(cls, images, labels, specification, device):
         """images, labels: numpy arrays of a split of the specification's dataset."""
         declared, dtype = components.datasets()[specification["dataset"]["name"]], DTYPES[specification["precision"]]
         mean, std = (torch.tensor(declared[key], dtype=dtype, device=device) for key in ("mean", "std"))
-        return cls(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), mean, std)
+        positions = torch.arange(len(labels), device=device)
+        return cls(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), mean, std, positions)
+
+    def part(self, chosen):
+        """The split of the images that a boolean array [N] chooses, in their order."""
+        places = torch.from_numpy(np.flatnonzero(chosen)).to(self.labels.device)
+        fields = ("images", "labels", "positions")
+        return self._replace(**{name: getattr(self, name).index_select(0, places) for name in fields})
 
     def to(self, device):
         return Split(*(tensor.to(device) for tensor in self))
@@ -75,7 +84,8 @@ class Feed:
         plan = epoch_plan(self.seed, epoch, len(self), self.views["count"], self.augmentation)
         if self.numbered:
             count = view_count(self.views["augmentation"])
-            plan["number"] = plan["order"] * count + self.augmentation.numbers(plan)
+            positions = self.split.positions.to(plan["order"].device)[plan["order"]]
+            plan["number"] = positions * count + self.augmentation.numbers(plan)
         return plan
 
     def number_views(self):

@@ -3,9 +3,10 @@
 import math
 
 from distillbench import tasks
+from distillbench.config.protocols import chosen_on
+from distillbench.engine.rates import learning_rate
 from distillbench.engine.sums import averages
 from distillbench.errors import RunFailed
-from distillbench.store.layout import evaluations
 
 OBSERVED_EVERY = 5  # the method observes every fifth step of a run: what history.csv has of it costs operations
 
@@ -16,8 +17,8 @@ def train_epochs(specification, learner, driver, evaluated, progress, flight, wa
     driver: of `drivers.drive`; evaluated: `feed.Split`, whose accuracy each epoch ends with;
     report, log: as of `run.train`.
     """
-    schedule, size, num_images = specification["schedule"], specification["batch"]["size"], len(learner.feed)
-    split, headline = evaluations(specification)["best"].split, tasks.task(specification["task"]).headline
+    schedule, size, num_images = specification.schedule, specification["batch"]["size"], len(learner.feed)
+    split, headline = chosen_on(specification["dataset"]["protocol"]), tasks.task(specification["task"]).headline
     while progress.epoch <= schedule["EPOCHS"]:
         learner.begin(progress.epoch, learning_rate(schedule, progress.epoch), progress.position)
         while progress.position < num_images:  # the last and smaller batch included
@@ -34,11 +35,6 @@ def train_epochs(specification, learner, driver, evaluated, progress, flight, wa
         report("  ".join([epoch_line(row, schedule["EPOCHS"]), *accuracies, f"{watch.seconds():.0f} s"]))
         if log:
             log(row)
-
-
-def learning_rate(schedule, epoch):
-    """The rate in an epoch (from 1 on): LR, times LR_DECAY_RATE for each stage that is behind it."""
-    return schedule["LR"] * schedule["LR_DECAY_RATE"] ** sum(epoch > stage for stage in schedule["LR_DECAY_STAGES"])
 
 
 def epoch_row(schedule, epoch, learner, evaluated):

@@ -39,13 +39,14 @@ class Stopwatch:
         return self.earlier + time.monotonic() - self.start
 
 
-def write_run(out, specification, network, progress, teacher_digest, attempts, watch, source, how):
+def write_run(out, specification, network, progress, teacher_digest, attempts, watch, source, how, origin):
     """Write the files of a finished run into the folder `out`.
 
     network: what is deployed; progress: `flight.Progress` after the last epoch; teacher_digest: of the teacher's
     weights really used, or None; attempts: number of processes that it took; source: where the specification was
     written down (file, row, dialect), or None; how: what does not belong to the specification and was decided where the
-    run was trained (driver, why, effective precision, where the teacher's logits came from, ...), of the last attempt.
+    run was trained (driver, why, effective precision, where the teacher's logits came from, ...), of the last attempt;
+    origin: the digest of the decoded images, and what their file says of where they came from.
     """
     out = Path(out)
     last = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -57,6 +58,7 @@ def write_run(out, specification, network, progress, teacher_digest, attempts, w
         "run": specification.id,
         "weights": {"last": weights_digest(last), "best": weights_digest(best)},
         "teacher_weights": teacher_digest,
+        "images": origin,
         "best_epoch": progress.best_epoch,
         "parameters": parameters,
         "multiply_adds": multiply_adds,

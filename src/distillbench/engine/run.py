@@ -4,6 +4,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from distillbench.config.implemented import require_trainable
+from distillbench.config.kinds import COUNTS, DIGESTS
+from distillbench.config.specification import PUBLISHED
+from distillbench.data import trained_on
 from distillbench.engine.device import effective_precision, prepare_device, require_precision
 from distillbench.engine.drivers import drive
 from distillbench.engine.feed import Feed, Split
@@ -59,7 +62,7 @@ def train(
             return discard(work)
         device = prepare_device(specification, device, deterministic)
         require_precision(specification["precision"], device)
-        training, evaluated = (Split.put(*arrays, specification, device) for arrays in (images.training, images.test))
+        training, evaluated = splits(specification, images, device)
         teacher, teacher_digest = load_teacher(specification, runs)
         inputs = {"dataset": images.digest, "teacher": teacher_digest}
         flight = Flight(work, specification, inputs, save_seconds)
@@ -78,7 +81,16 @@ def train(
         how = {"driver": driver.name, "why": driver.why, "precision": precision, "deterministic": deterministic}
         how |= {"teacher_source": progress.teacher_source, "why_live": progress.why_live or None}
         left = (specification, learner.deployed, progress, teacher_digest, flight.attempts, watch, source, how)
-        finish(work, out, lambda folder: write_run(folder, *left))
+        finish(work, out, lambda folder: write_run(folder, *left, images.origin))
+
+
+def splits(specification, images, device):
+    """(images that a run trains on, images that each epoch ends with), each a `feed.Split` on the device."""
+    protocol, training = specification["dataset"]["protocol"], Split.put(*images.training, specification, device)
+    if protocol == PUBLISHED:
+        return training, Split.put(*images.test, specification, device)
+    chosen = trained_on(images.train_labels, protocol)
+    return training.part(chosen), training.part(~chosen)
 
 
 @contextmanager
@@ -110,8 +122,12 @@ def arrives_outdated(specification, work, runs):
 
 
 def require_images(specification, images):
-    """Raise UserError unless images are those whose digest the specification names."""
-    stated = specification["dataset"]["sha256"]
-    if images.digest != stated:
-        name, found = specification["dataset"]["name"], images.digest
-        raise UserError(f"{specification.id}: {name} has the digest {found[:12]} here, {stated[:12]} is asked for")
+    """Raise UserError unless images are those whose digests, or else numbers, the specification names."""
+    for field in (field for field in DIGESTS if field in specification["dataset"]):
+        facts = images.facts if field in COUNTS else images.origin
+        stated, found = specification["dataset"][field], facts.get(field)
+        if found != stated:
+            what = field if field in COUNTS else "digest"
+            here, asked = (str(value)[:12] for value in (found, stated))
+            name = specification["dataset"]["name"]
+            raise UserError(f"{specification.id}: {name} has the {what} {here} here, {asked} is asked for")

@@ -5,10 +5,12 @@ import io
 import pickle
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from distillbench.config import components
 from distillbench.config.specification import read_specification
+from distillbench.data import trained_on
 from distillbench.errors import UserError
 from distillbench.files import write_atomically
 from distillbench.methods import build_method, method_class
@@ -45,10 +47,10 @@ def weights_digest(state_dict):
     return digest.hexdigest()
 
 
-def load_run(directory, checkpoint, labels=()):
+def load_run(directory, checkpoint, images=None):
     """(specification, network, weights digest) of a finished run.
 
-    checkpoint: "last" or "best"; labels: of the training images, for a method that leaves more than its student.
+    checkpoint: "last" or "best"; images: `data.Images`, for a method that leaves more than its student.
     Raises UserError if the run is not there or its weights are not those that its record names.
     """
     directory = Path(directory)
@@ -57,6 +59,8 @@ def load_run(directory, checkpoint, labels=()):
     content = load_tensors(path)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise UserError(f'{path}: not a weights file, expected {{"model": state_dict}}')
+    labels = np.zeros(0, np.int64) if images is None else images.train_labels
+    labels = torch.from_numpy(labels[trained_on(labels, specification["dataset"]["protocol"])])
     network, digest = deployed_network(specification, labels), weights_digest(content["model"])
     try:
         network.load_state_dict(content["model"])

@@ -25,7 +25,7 @@ def predict(run, checkpoint, images, device="auto"):
     Raises UserError if this code does not predict what the run's specification stands for, RunFailed if a prediction
     cannot be stored.
     """
-    specification, network, digest = load_run(run, checkpoint, torch.from_numpy(images.train_labels))
+    specification, network, digest = load_run(run, checkpoint, images)
     require_predictable(specification)
     require_images(specification, images)
     device = prepare_device(specification, device)

@@ -19,7 +19,7 @@ def tabulate(run, checkpoint, images, path, device="auto", report=print):
     run: the run's directory; checkpoint: "last" or "best"; images: `data.Images` of its dataset; path: of the table.
     Raises UserError if its views cannot be counted, or as `write_table` and `load_run` do.
     """
-    specification, network, digest = load_run(run, checkpoint, torch.from_numpy(images.train_labels))
+    specification, network, digest = load_run(run, checkpoint, images)
     require_predictable(specification)
     require_images(specification, images)
     if not has_views(specification):

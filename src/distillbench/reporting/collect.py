@@ -6,6 +6,7 @@ import pandas as pd
 
 from distillbench import tasks
 from distillbench.command_lines import workflow
+from distillbench.config.protocols import chosen_on, phrase
 from distillbench.errors import UserError
 from distillbench.store.layout import CHECKPOINTS, evaluations
 
@@ -14,10 +15,16 @@ COSTS = ["parameters", "multiply_adds", "seconds", "images_per_second"]  # of a 
 
 
 class Scope(NamedTuple):
-    """Whose metrics a suite's tables and figures show: those of one task, by its name, on one split."""
+    """Whose metrics a suite's tables and figures show: those of one task, by its name, on one split.
+
+    protocol: of the runs, as in a specification, None where it is not known; seen: whether there are students whose
+    teacher has seen the images that they hold out.
+    """
 
     task: str
     split: str
+    protocol: str | dict | None = None
+    seen: bool = False
 
     @property
     def headline(self):
@@ -37,7 +44,18 @@ class Scope(NamedTuple):
     @property
     def curves(self):
         """The columns of history.csv that learning curves show: the metric that is compared, and the cross entropy."""
-        return f"{self.split}_{self.headline}", f"{self.split}_loss_ce"
+        return f"{self.chosen_on}_{self.headline}", f"{self.chosen_on}_loss_ce"
+
+    @property
+    def chosen_on(self):
+        """The split that the best epoch is chosen on."""
+        return self.split if self.protocol is None else chosen_on(self.protocol)
+
+    @property
+    def terms(self):
+        """The protocol in words, for legends; "" where it is not known."""
+        seen = "; the teachers have seen the images held out" if self.seen else ""
+        return "" if self.protocol is None else phrase(self.protocol) + seen
 
     @property
     def title(self):
@@ -47,21 +65,23 @@ class Scope(NamedTuple):
 
 
 def scope(index, store, metrics=None):
-    """The `Scope` of a suite's runs, which are of one task and evaluated alike; index: as in its index.csv.
+    """The `Scope` of a suite's runs, which are of one task and evaluated alike; index: as in its index.csv, where
+    teachers stand first.
 
     metrics: as collected, which say it where nothing else is left of the runs.
     """
     if index.empty:
         raise UserError("index.csv: has no runs; remove or restore it")
     try:
-        specification = store.specification(index["run"].iloc[0])
+        teacher, specification = (store.specification(index["run"].iloc[i]) for i in (0, -1))
     except UserError:
         found = [] if metrics is None else metrics[["task", "split"]].drop_duplicates().itertuples(index=False)
         if len(found := list(found)) != 1:
             raise
         return Scope(*found[0])
     (split,) = {evaluation.split for evaluation in evaluations(specification).values()}
-    return Scope(specification["task"], split)
+    protocol = specification["dataset"]["protocol"]
+    return Scope(specification["task"], split, protocol, teacher["dataset"]["protocol"] != protocol)
 
 
 def read_index(path):

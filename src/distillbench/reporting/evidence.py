@@ -54,6 +54,8 @@ def references(specification):
         used[f"{declared['place'].replace('_', ' ')} {name}"] = declared
     if components.trainers()[trainer]["label"]:
         used[f"trainer {trainer}"] = components.trainers()[trainer]
+    if (optimizer := specification["schedule"]["TYPE"]) != "SGD":
+        used[f"optimizer {optimizer}"] = components.optimizers().get(optimizer, {})
     dataset = specification["dataset"]["name"]
     used[f"dataset {dataset}"] = components.datasets()[dataset]
     for network in reversed(specification.networks):
@@ -87,5 +89,6 @@ def figure_files(results, folder, runs, partial):
     files = {n: Path(folder, "figures", f"partial-{n}" if partial else n) for n in CAPTIONS if n not in absent}
     scope, coverage = results.scope, results.table.coverage
     said = {"title": scope.title, "phrase": scope.compared.phrase, "split": scope.split, "coverage": coverage}
+    said["chosen_on"] = scope.chosen_on
     captions = {name: text.format(**said) for name, text in CAPTIONS.items()}
     return [(name, captions[name], file) for name, file in files.items() if file.with_suffix(".png").exists()]

@@ -1,4 +1,4 @@
-"""Recording runs with DVC: results/runs.dvc names what was ever recorded, here or elsewhere."""
+"""Recording with DVC: results/runs.dvc names the runs ever recorded, here or elsewhere, data/*.dvc archives of data."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from distillbench.config.yaml_file import read_yaml
 from distillbench.errors import UserError
 
-RUNS = "results/runs"
+RUNS, DATA = "results/runs", "data"
 
 
 def record_runs():
@@ -45,6 +45,21 @@ def record_runs():
         partial = set(map(_run, elsewhere))
         _dvc("add", *sorted({path if _run(path) in partial else _run(path) for path in here}))
     return notice
+
+
+def track_archive(path, md5):
+    """Have DVC track an archive as data/NAME, where a copy is put if it lies elsewhere; returns the .dvc file.
+
+    md5: the published digest, by which DVC stores it. Raises UserError where that is not the one that DVC found.
+    """
+    tracked = Path(DATA, Path(path).name)
+    Path(DATA).mkdir(exist_ok=True)
+    _dvc("add", *([str(tracked)] if tracked.exists() else ["--out", str(tracked), str(path)]))
+    file = f"{tracked}.dvc"
+    (recorded,) = read_yaml(file)["outs"]
+    if recorded["md5"] != md5:
+        raise UserError(f"{file}: tracks another file than the published one; `dvc remove {file}` and track again")
+    return file
 
 
 def _links():

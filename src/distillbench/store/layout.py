@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distillbench import tasks
+from distillbench.config import protocols
 from distillbench.config.specification import CHECKPOINTS
 from distillbench.errors import UserError, one_of
 
-SPLITS = {"published": "test"}  # by the protocol of a specification's dataset: where its weights are evaluated
+TEST = "test"  # the split that weights are evaluated on, whatever the protocol
 RUN_FILES = ("spec.json", "record.json", "history.csv", "model.best.pt", "model.last.pt")
 STATE, PROGRESS, FAILURE, LOCK = "state.pt", "progress.json", "failure.json", "lock"  # in a work directory
 FINISHED = "finished"  # likewise: the files of a finished run on their way to their place
@@ -51,45 +52,44 @@ TRAINING = Part("training", RUN_FILES)
 
 
 def evaluations(specification):
-    """{checkpoint: `Evaluation`} of a run: on the split of its protocol, as its task evaluates.
+    """{checkpoint: `Evaluation`} of a run, as its task evaluates.
 
     Raises UserError for a task or protocol that is unknown here.
     """
-    return _evaluations(*_task_and_protocol(specification))
+    return _evaluations(_task(specification))
 
 
 def parts(specification):
     """The `Parts` of a run. Raises UserError like `evaluations`."""
-    return _parts(*_task_and_protocol(specification))
+    return _parts(_task(specification))
 
 
 def known_files():
-    """The files that a run of any task and protocol may have."""
-    found = (_parts(task, protocol) for task in tasks.names() for protocol in SPLITS)
-    return {name for parts in found for part in parts for name in part.files}
+    """The files that a run of any task may have."""
+    return {name for task in tasks.names() for part in _parts(task) for name in part.files}
 
 
-def _task_and_protocol(specification):
-    data, dataset = specification.data, specification["dataset"]
-    stated = {"task": (data.get("task"), tasks.names()), "dataset.protocol": (dataset.get("protocol"), tuple(SPLITS))}
-    for key, (value, known) in stated.items():
-        if value not in known:
-            raise UserError(f"{specification.id}: {key}: {one_of(value, known, key.rpartition('.')[2])}")
-    return [value for value, _ in stated.values()]
+def _task(specification):
+    """The name of a run's task, where task and protocol are known."""
+    task, protocol = specification.data.get("task"), specification["dataset"].get("protocol")
+    if task not in tasks.names():
+        raise UserError(f"{specification.id}: task: {one_of(task, tasks.names(), 'task')}")
+    protocols.read_protocol(protocol, f"{specification.id}: dataset.protocol")
+    return task
 
 
 @cache
-def _evaluations(task, protocol):
+def _evaluations(task):
     """The folder is eval/SPLIT-CHECKPOINT-EVAL, EVAL being the digest of how the task evaluates."""
-    text, split = json.dumps(tasks.task(task).protocol, sort_keys=True), SPLITS[protocol]
+    text = json.dumps(tasks.task(task).protocol, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return {c: Evaluation(c, split, f"eval/{split}-{c}-{digest}") for c in CHECKPOINTS}
+    return {c: Evaluation(c, TEST, f"eval/{TEST}-{c}-{digest}") for c in CHECKPOINTS}
 
 
 @cache
-def _parts(task, protocol):
+def _parts(task):
     def of_each(name):
-        return tuple(f"{evaluation.folder}/{name}" for evaluation in _evaluations(task, protocol).values())
+        return tuple(f"{evaluation.folder}/{name}" for evaluation in _evaluations(task).values())
 
     predictions, metrics = Part("predictions", of_each("predictions.npz")), Part("metrics", of_each("metrics.json"))
     return Parts(TRAINING, predictions, metrics)

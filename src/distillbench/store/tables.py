@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from distillbench.command_lines import command
 from distillbench.config import components
+from distillbench.config.specification import PUBLISHED
 from distillbench.config.views import view_count, view_order
 
 HEADER_BYTES = 4096
@@ -75,7 +76,7 @@ def header_of(specification, key, weights):
     """
     return {
         "teacher": {**key._asdict(), "weights": weights},
-        "dataset": specification["dataset"],
+        "dataset": {**specification["dataset"], "protocol": PUBLISHED},  # of all training images, whatever is held out
         "views": view_order(specification["views"]["augmentation"]),
         "shape": list(shape_of(specification)),
         "dtype": DTYPE,

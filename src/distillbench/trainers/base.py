@@ -1,8 +1,8 @@
-"""The published trainer: SGD with momentum on the sum of the losses, weight decay on every parameter."""
+"""The published trainer: an optimizer on the sum of the losses, weight decay on every parameter."""
 
 import torch
-from torch.optim.sgd import sgd  # the function: the class around it imports a compiler, for seconds
 
+from distillbench.config.components import implementation
 from distillbench.group import Alone
 
 
@@ -13,11 +13,14 @@ class Trainer:
     version = 1
 
     def __init__(self, parameters, schedule, hyperparameters, group=Alone()):  # noqa: B008 (it has no state)
-        """schedule: the specification's "schedule". The learning rate is a tensor and set from outside."""
+        """schedule: `Specification.schedule`. The learning rate is a tensor and set from outside."""
         self.parameters, self.group = parameters, group
-        self.buffers = [torch.zeros_like(parameter) for parameter in parameters]
         self.lr = torch.tensor(schedule["LR"], dtype=parameters[0].dtype, device=parameters[0].device)
-        self.settings = {"momentum": schedule["MOMENTUM"], "weight_decay": schedule["WEIGHT_DECAY"]}
+        self.prepare(schedule, hyperparameters)
+
+    def prepare(self, schedule, hyperparameters):
+        """Make what is kept between steps."""
+        self.optimizer = implementation("optimizer", schedule["TYPE"])(self.parameters, schedule)
 
     def update(self, losses):
         """One step. losses: 0-d tensors by name. A parameter without gradient rests."""
@@ -35,21 +38,15 @@ class Trainer:
         for parameter in self.parameters:
             parameter.grad = None
 
-    @torch.no_grad()
     def descend(self, gradients):
-        moving = [(p, g, v) for p, g, v in zip(self.parameters, gradients, self.buffers, strict=True) if g is not None]
-        if not moving:
-            return
-        fixed = {"dampening": 0.0, "nesterov": False, "maximize": False}
-        sgd(*map(list, zip(*moving, strict=True)), fused=True, lr=self.lr, **fixed, **self.settings)
+        self.optimizer.descend(gradients, self.lr)
 
     def statics(self):
         """The tensors that a step reads or writes besides the parameters: they never move."""
-        return [self.lr, *self.buffers]
+        return [self.lr, *(tensor for tensors in self.optimizer.state.values() for tensor in tensors)]
 
     def state_dict(self):
-        return {"buffers": self.buffers}
+        return self.optimizer.state_dict()
 
     def load_state_dict(self, state):
-        for buffer, saved in zip(self.buffers, state["buffers"], strict=True):
-            buffer.copy_(saved)
+        self.optimizer.load_state_dict(state)

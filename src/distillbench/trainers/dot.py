@@ -14,7 +14,6 @@ buffer, p <- p - lr (g + WEIGHT_DECAY p), also for a parameter that has g only. 
 import torch
 
 from distillbench.config.keys import Key
-from distillbench.group import Alone
 from distillbench.trainers import base
 
 TASK, HALVES = "ce", ("task", "distillation")
@@ -27,6 +26,7 @@ class Trainer(base.Trainer):
     label = "dot"
     node = "SOLVER.DOT"
     two_losses = True
+    solver = {"TYPE": "SGD", "NESTEROV": False}  # two momenta, neither of which looks ahead
     margin = "DELTA"  # m - DELTA and m + DELTA have to lie in [0, 1), or an update grows without bound
     keys = {"DELTA": Key(0.075, "taken from the task's momentum, added to the distillation's", minimum=0, maximum=0.5)}
     bibtex = """\
@@ -38,10 +38,10 @@ class Trainer(base.Trainer):
 }
 """
 
-    def __init__(self, parameters, schedule, hyperparameters, group=Alone()):  # noqa: B008 (it has no state)
-        super().__init__(parameters, schedule, hyperparameters, group)
-        momentum, delta = schedule["MOMENTUM"], hyperparameters["DELTA"]
+    def prepare(self, schedule, hyperparameters):
+        momentum, delta, parameters = schedule["MOMENTUM"], hyperparameters["DELTA"], self.parameters
         self.momentum = {"task": momentum - delta, "distillation": momentum + delta, "alone": momentum}
+        self.weight_decay = schedule["WEIGHT_DECAY"]
         self.buffers = {half: [torch.zeros_like(p) for p in parameters] for half in HALVES}
         self.started = {half: torch.zeros(len(parameters)).to(parameters[0]) for half in HALVES}  # 1: had a gradient
         self.masks = {}  # {positions of parameters: 1 there, 0 elsewhere}
@@ -72,10 +72,10 @@ class Trainer(base.Trainer):
         torch._foreach_mul_(moved, factors)
         torch._foreach_add_(moved, [gradients[i] for i in here])
         if half == "task":
-            torch._foreach_add_(moved, torch._foreach_mul(parameters, self.settings["weight_decay"]))
+            torch._foreach_add_(moved, torch._foreach_mul(parameters, self.weight_decay))
         for i in here if half != "task" else ():
             if others[i] is None:
-                decay = self.settings["weight_decay"] * self.started[half][i]
+                decay = self.weight_decay * self.started[half][i]
                 self.buffers[half][i].add_(self.parameters[i] * decay)
         torch._foreach_sub_(parameters, torch._foreach_mul(moved, self.lr))
         if kept:

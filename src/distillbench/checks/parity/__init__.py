@@ -1,8 +1,9 @@
 """Parity: this code against reference vectors that were obtained by running the official repositories.
 
 A folder of reference vectors has the parts losses/METHOD/CASE, losses_integration/STUDENT__TEACHER/METHOD,
-models/DICT__NAME and optim/CASE, each case a JSON description with arrays beside it in an .npz. Values agree if
-|a - b| <= atol + rtol * max|b| over an array; the tolerances below are those stated with the vectors.
+models/DICT__NAME, optim/CASE and configs/REPOSITORY/FILE, each case a JSON description, where it has arrays with an
+.npz beside it. Values agree if |a - b| <= atol + rtol * max|b| over an array; the tolerances below are those stated
+with the vectors.
 """
 
 import os
@@ -18,12 +19,13 @@ from distillbench.checks.parity.cases import (
     first_line,
     read_case,
 )
+from distillbench.checks.parity.configurations import check_configuration
 from distillbench.checks.parity.losses import check_integration, check_loss
 from distillbench.checks.parity.networks import check_model, check_structure
 from distillbench.checks.parity.optimizers import check_schedule, check_trainer
 from distillbench.errors import UserError
 
-PARTS = ("losses", "losses_integration", "models", "optim")
+PARTS = ("losses", "losses_integration", "models", "optim", "configs")
 
 
 def check_folder(folder):
@@ -120,4 +122,6 @@ def check_case(relative, description, arrays):
         return check_schedule(description)
     if part == "optim" and not place:
         return check_trainer(description, arrays)
+    if part == "configs" and len(place) == 1:
+        return check_configuration(description, place[0], name)
     raise NotCovered("/".join((part, *place)) if len(relative.parts) > 1 else name)

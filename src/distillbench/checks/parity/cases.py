@@ -15,7 +15,16 @@ from distillbench.files import read_json
 DTYPES = ("float64", "float32")
 FAILURE = re.compile("error|exception|raise|fail", re.IGNORECASE)  # in keys that record how the official code failed
 # Keys of a description that hold results or tell how the arrays hold them.
-RESULTS = ("arrays", "parameter_order_of_grad_arrays", "format", "eval", "train", "lr_per_epoch", "state_dict")
+RESULTS = (
+    "arrays",
+    "parameter_order_of_grad_arrays",
+    "format",
+    "eval",
+    "train",
+    "lr_per_epoch",
+    "state_dict",
+    "resolved",
+)
 WITHOUT_ARRAYS = ("lr_schedule*.json", "*.structure.json")  # whose results are in the description
 INTERMEDIATE = re.compile(
     r"^(step\d+\.)?aux\."

@@ -12,7 +12,7 @@ from distillbench.checks.parity.cases import (
     known_precision,
     specification_of,
 )
-from distillbench.engine.loop import learning_rate
+from distillbench.engine.rates import learning_rate
 from distillbench.methods.kd import kd_loss
 from distillbench.trainers import build_trainer
 
@@ -39,7 +39,7 @@ def solver_keys(settings, names, facts):
 def check_schedule(description):
     settings = {key: value for key, value in description.items() if not FAILURE.search(key)}
     keys = solver_keys(settings, SCHEDULE_KEYS, SCHEDULE_FACTS)
-    schedule = specification_of({"DISTILLER.TYPE": "NONE", **keys})["schedule"]
+    schedule = specification_of({"DISTILLER.TYPE": "NONE", **keys}).schedule
     rates = [learning_rate(schedule, epoch) for epoch in range(1, description["epochs"] + 1)]
     compare("lr_per_epoch", rates, description["lr_per_epoch"], SCHEDULE)
     return 1
@@ -80,7 +80,7 @@ def check_trainer(description, arrays):
         for i, (name, parameter) in enumerate(parameters.items()):
             arrays.compare(f"param.{name}", parameter, tolerance, step + 1)
             if kind == "torch.optim.SGD":
-                arrays.compare(f"momentum_buffer.{name}", trainer.buffers[i], tolerance, step)
+                arrays.compare(f"momentum_buffer.{name}", trainer.optimizer.state["buffers"][i], tolerance, step)
                 continue
             for theirs, ours in BUFFERS.items():
                 place = f"{theirs}.{name}"

@@ -7,7 +7,7 @@ from distillbench.reporting.figures.style import entitle, legend, log_scale, loo
 from distillbench.reporting.tables import arrow
 
 CAPTION = (
-    "Learning curves: error (100 - {phrase}) and cross entropy on the {split} split after each epoch, mean over"
+    "Learning curves: error (100 - {phrase}) and cross entropy on the {chosen_on} split after each epoch, mean over"
     " runs, one a seed; bands reach from the lowest to the highest run. Dotted verticals are decays of the learning"
     " rate."
 )
@@ -36,8 +36,8 @@ def draw(results):
                 _decays(axis, found[0]["lr"])
         axes[0, column].set_title(arrow(pair), fontsize="medium")
         axes[1, column].set_xlabel("epoch")
-    axes[0, 0].set_ylabel(f"{results.scope.split} error (%)")
-    axes[1, 0].set_ylabel(f"{results.scope.split} cross entropy (nats)")
+    axes[0, 0].set_ylabel(f"{results.scope.chosen_on} error (%)")
+    axes[1, 0].set_ylabel(f"{results.scope.chosen_on} cross entropy (nats)")
     for axis in axes[:, 0]:
         log_scale(axis)
     legend(figure, rows, [look(number) for number in range(len(rows))])

@@ -31,8 +31,9 @@ def columns(scope):
 
 def _legend(scope):
     metrics = "; ".join(metric.legend for metric in scope.metrics.values() if metric.legend)
-    what = f"{scope.split.capitalize()} split, after the last epoch, mean ± standard deviation over runs, one a seed."
-    return f"{what} {metrics}. {COST_LEGEND.format(split=scope.split)}"
+    terms = f" ({scope.terms})" if scope.terms else ""
+    what = f"{scope.split.capitalize()} split{terms}, after the last epoch, mean ± standard deviation over runs"
+    return f"{what}, one a seed. {metrics}. {COST_LEGEND.format(split=scope.chosen_on)}"
 
 
 def details_sheet(table, index, metrics, costs):

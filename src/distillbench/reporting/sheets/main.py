@@ -17,10 +17,9 @@ def main_sheet(table):
         columns += [Column("metric", group=POOLED, shown=False), _difference_column(POOLED)]
     lines = (_line(table, row) for row in table.rows)
     legend = (
-        f"{_numbers_of(table.scope)}: mean ± standard deviation over runs (finished/attempted runs),"
-        f" one a seed, after the last epoch; best: mean of each run's best {table.scope.split} epoch, which is"
-        " optimistic. Differences are those of the last epoch, paired by seed, with 95 % t-intervals; over all pairs"
-        f" they are averaged within a seed first. {table.coverage}"
+        f"{_numbers_of(table.scope)}: mean ± standard deviation over runs (finished/attempted runs), one a seed, after"
+        f" the last epoch; best: {_best(table.scope)}. Differences are those of the last epoch, paired by seed, with"
+        f" 95 % t-intervals; over all pairs they are averaged within a seed first. {table.coverage}"
     )
     title = f"Suite {table.suite}"
     return Sheet("main", table.suite, title, tuple(columns), tuple(lines), legend, table.banner, grouping="pair")
@@ -46,7 +45,14 @@ def summary_sheet(table):
 
 
 def _numbers_of(scope):
-    return f"{scope.title} in percent on the {scope.split} split"
+    terms = f" ({scope.terms})" if scope.terms else ""
+    return f"{scope.title} in percent on the {scope.split} split{terms}"
+
+
+def _best(scope):
+    if scope.chosen_on == scope.split:
+        return f"mean of each run's best {scope.split} epoch, which is optimistic"
+    return "the same of the epoch that is each run's best on the images held out"
 
 
 def _columns(pair):

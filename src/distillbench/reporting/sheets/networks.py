@@ -21,7 +21,7 @@ COLUMNS = (
 
 def networks_sheet(dataset=None):
     """The `sheet.Sheet` of the networks of a dataset; by default of one dataset of each zoo, that of most classes."""
-    datasets = sorted(components.datasets().items(), key=lambda item: (item[1]["num_classes"], item[0]))
+    datasets = sorted(components.packaged("dataset").items(), key=lambda item: (item[1]["num_classes"], item[0]))
     largest = {declared["zoo"]: name for name, declared in datasets}
     legend = LEGEND
     if dataset is None:

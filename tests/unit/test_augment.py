@@ -1,0 +1,115 @@
+"""What happens to images: what the published transforms do, exactly where nothing is drawn, else in distribution."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from standins import FIXTURES, specification_of
+
+from distillbench.config import components
+from distillbench.data.augment import RotationFlip, augmentation_of
+from distillbench.engine.feed import Feed, Split
+from distillbench.engine.replay import Recording
+from distillbench.errors import UserError
+
+TINY = components.datasets()["tiny_imagenet"]["augmentation"]
+
+
+def formula(height, width):
+    """The image of the reference vectors."""
+    y, x, channel = np.ogrid[:height, :width, :3]
+    return ((x * 7 + y * 13 + channel * 29 + x * y // 7) % 256).astype(np.uint8)
+
+
+def split_of(name, images, labels=None):
+    keys = {"DATASET.TYPE": name, "DISTILLER.STUDENT": sorted(components.networks(name))[0]}
+    labels = np.zeros(len(images), np.int64) if labels is None else labels
+    return Split.put(images, labels, specification_of(**keys), "cpu")
+
+
+def test_test_images_are_those_of_the_published_transform():
+    expected = torch.from_numpy(np.load(FIXTURES / "cifar100_test_transform.npy"))
+    ((found, _),) = split_of("cifar100", formula(32, 32)[None]).batches()
+    assert torch.equal(found[0], expected)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet"])
+def test_test_images_are_scaled_and_normalised_as_torchvision_does_it(name):
+    from torchvision.transforms import Compose, Normalize, ToTensor
+
+    declared = components.datasets()[name]
+    image = formula(declared["image_size"], declared["image_size"])
+    expected = Compose([ToTensor(), Normalize(declared["mean"], declared["std"])])(image)
+    ((found, _),) = split_of(name, image[None]).batches()
+    assert torch.equal(found[0], expected)
+
+
+# Rotations
+
+
+def test_a_rotation_takes_the_pixels_that_pillow_takes():
+    draws, augmentation = np.random.default_rng(0), RotationFlip(20, "nearest", True)
+    images = draws.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    angles = np.concatenate([[0.0, 20.0, -20.0, 1e-9, 45.0], draws.uniform(-20, 20, 395)])
+    index, flips = torch.from_numpy(draws.integers(0, 4, 400)), torch.from_numpy(draws.random(400) < 0.5)
+    radians = torch.deg2rad(torch.from_numpy(angles))
+    drawn = {"cosine": radians.cos(), "sine": radians.sin(), "flip": flips}
+    found = augmentation.apply(augmentation.prepared(torch.from_numpy(images)), index, drawn)
+    for view, number, angle, flip in zip(found, index, angles, flips, strict=True):
+        expected = np.asarray(Image.fromarray(images[number]).rotate(angle))
+        assert np.array_equal(view, expected[:, ::-1] if flip else expected), angle
+    assert found.dtype == torch.uint8 and (found[1, 0, 0] == 0).all()  # a corner is black
+
+
+def test_angles_are_uniform_and_half_of_the_views_are_flipped():
+    draws = augmentation_of(TINY).draw(torch.Generator().manual_seed(0), 2, 20_000)
+    angles = torch.rad2deg(torch.atan2(draws["sine"], draws["cosine"])).flatten().sort().values
+    expected = torch.linspace(-20, 20, len(angles), dtype=torch.float64)
+    assert (angles - expected).abs().max() < 0.4 and angles.abs().max() <= 20 + 1e-9
+    assert abs(draws["flip"].double().mean() - 0.5) < 0.01
+    assert not augmentation_of({**TINY, "flip": False}).draw(torch.Generator(), 1, 100)["flip"].any()
+    assert all(tensor.shape == (2, 20_000) for tensor in draws.values())
+    both = (angles for angles in draws["sine"])
+    assert not torch.equal(*both)
+
+
+def feed(seed=0):
+    images = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), dtype=np.uint8)
+    split = split_of("tiny_imagenet", images, np.arange(12))
+    return Feed(split, {"count": 2, "augmentation": TINY}, seed)
+
+
+def test_rotated_batches_are_functions_of_seed_and_epoch():
+    one, other = feed(), feed()
+    other.begin(3)
+    other.batch(12)
+    for epoch in (1, 2, 1):
+        one.begin(epoch)
+        other.begin(epoch, 4)
+        one.batch(4)
+        ours, theirs = one.batch(8), other.batch(8)
+        assert all(map(torch.equal, ours.views, theirs.views)) and torch.equal(ours.target, theirs.target)
+    another = feed(seed=1)
+    assert not torch.equal(another.batch(12).views[0], feed().batch(12).views[0])
+
+
+def test_a_recorded_batch_of_rotations_is_replayed():
+    """What a CUDA graph does: nothing of an epoch is left in the operations."""
+    recorded, fresh = feed(), feed()
+    with Recording() as recording:
+        batch = recorded.batch(4)
+    for epoch, position in ((1, 4), (2, 0), (2, 8)):
+        recorded.begin(epoch, position)
+        fresh.begin(epoch, position)
+        recording.replay()
+        assert all(map(torch.equal, batch.views, fresh.batch(4).views))
+
+
+def test_another_interpolation_is_refused():
+    with pytest.raises(UserError, match=r"views.augmentation.interpolation: unknown interpolation 'bilinear'"):
+        augmentation_of({**TINY, "interpolation": "bilinear"})
+
+
+def test_images_that_are_rotated_stay_mapped():
+    images = torch.zeros((2, 64, 64, 3), dtype=torch.uint8)
+    assert RotationFlip(20, "nearest", True).prepared(images) is images
