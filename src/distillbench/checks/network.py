@@ -36,16 +36,18 @@ def described(name, dataset):
     return f"{name} on {dataset}: {'; '.join(facts)}"
 
 
-def _built(keys):
-    dataset = components.datasets()[keys["DATASET.TYPE"]]
-    with initialisation(0, "student"):
-        network = build_network(keys["DISTILLER.STUDENT"], dataset["name"]).double()
-    return network, dataset["image_size"], dataset["num_classes"]
+def _built(keys, seed=0):
+    with initialisation(seed, "student"):
+        return build_network(keys["DISTILLER.STUDENT"], keys["DATASET.TYPE"]).double()
+
+
+def _image_size(keys):
+    return components.datasets()[keys["DATASET.TYPE"]]["image_size"]
 
 
 def gives_its_features(keys):
     """maps of stem and stages get no larger, as many before their ReLU as behind it; the pooled features are [N, D]"""
-    network, size, _ = _built(keys)
+    network, size = _built(keys), _image_size(keys)
     output = Output(*network.eval()(torch.rand(2, 3, size, size).double()))
     if "feats" in output.features:
         maps = output.maps()
@@ -64,7 +66,7 @@ def gives_its_features(keys):
 
 def stays_what_it_is_when_looked_at(keys):
     """looking for shapes and batch normalisations moves nothing, and leaves no hook behind"""
-    network, size, _ = _built(keys)
+    network, size = _built(keys), _image_size(keys)
     before = weights_digest(network.state_dict())
     output = shapes(network, size)
     if "preact_feats" in output.features:
@@ -86,7 +88,7 @@ def every_parameter_has_a_gradient(keys):
 
 def starts_from_its_seed(keys):
     """one seed gives the same first weights, another seed others"""
-    first, again, other = (weights_digest(learner(keys, seed=seed).student.state_dict()) for seed in (0, 0, 1))
+    first, again, other = (weights_digest(_built(keys, seed).state_dict()) for seed in (0, 0, 1))
     if first != again:
         raise Broken("two networks of one seed differ; draw weights from torch's global generator alone")
     if first == other:
