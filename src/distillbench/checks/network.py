@@ -11,6 +11,8 @@ from distillbench.methods.base import Output
 from distillbench.methods.dry_pass import bn_before_relu, shapes
 from distillbench.models import build_network
 
+NUM_IMAGES = 16  # of a batch
+
 
 def check_networks(dataset, report=print):
     """Try every rule on the user's own networks, with images of a dataset's shape; returns the number broken.
@@ -78,7 +80,7 @@ def stays_what_it_is_when_looked_at(keys):
 def every_parameter_has_a_gradient(keys):
     """the gradient of the cross entropy reaches every parameter"""
     built = learner(keys)
-    *_, losses = built.method(*built.callables, built.feed.batch(method.BATCH), built.schedule)
+    *_, losses = built.method(*built.callables, built.feed.batch(NUM_IMAGES), built.schedule)
     named = {name: p for name, p in built.student.named_parameters() if p.requires_grad}
     gradients = torch.autograd.grad(losses["ce"], list(named.values()), allow_unused=True)
     without = [name for name, gradient in zip(named, gradients, strict=True) if gradient is None]
