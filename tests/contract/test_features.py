@@ -9,6 +9,7 @@ from distillbench.config.suite import load_suite
 from distillbench.engine.streams import generator, initialisation
 from distillbench.engine.weights import weights_digest
 from distillbench.errors import UserError
+from distillbench.methods.at import AT
 from distillbench.methods.base import Batch, Context, Output
 from distillbench.methods.features import at_one_size, stages
 from distillbench.methods.fitnet import FitNet, Regressor
@@ -67,6 +68,26 @@ def test_stages_are_paired_behind_the_stem():
     assert stages(student, teacher, "mdistiller") == [("s1", "t1"), ("s2", "t2"), ("s3", "t3")]
     headless = Output(None, {"feats": ["s0", "s1", "s2", "s3"], "stem": "stem"})  # as MobileNetV1
     assert stages(headless, teacher) == [("s0", "t1"), ("s1", "t2"), ("s2", "t3"), ("s3", "t4")]
+
+
+# AT
+
+
+@pytest.mark.parametrize(
+    "power, official, expected",
+    [
+        (1, "mdistiller", 0.00772212328633235),  # these of mdistiller's at_loss, at a08d46f
+        (2, "mdistiller", 0.44529980377477096),
+        (3, "mdistiller", 0.64353263517882),
+        (1, "paper", 0.10557280900008414),  # and of absolute values
+        (2, "paper", 0.44529980377477096),
+        (3, "paper", 0.6644037524153129),
+    ],
+)
+def test_attention_is_that_of_absolute_values_but_for_the_official_code(power, official, expected):
+    values = [[[-1.0, 2.0]], [[3.0, 1.0]]], [[[1.0, 0.0]], [[1.0, 4.0]]]
+    networks = [Output(None, {"feats": [0, torch.tensor([maps], dtype=torch.float64)]}) for maps in values]
+    assert loss_of(built(AT, *networks, P=power, OFFICIAL=official), *networks).item() == pytest.approx(expected)
 
 
 # FITNET

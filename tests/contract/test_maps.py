@@ -145,6 +145,18 @@ def test_a_network_without_a_stem_takes_part_with_its_first_stage_but_for_the_of
     assert shapes == [(5, 4), (6, 6), (6, 8)][official == "mdistiller" :]
 
 
+@pytest.mark.parametrize("official, expected", [("paper", 1.265625), ("mdistiller", 13.25)])
+def test_maps_are_compared_at_the_smaller_size_and_by_the_official_code_at_the_students(official, expected):
+    student, teacher = ([[1.0, -1.0], [0.5, 3.0]], [[2.0]])
+    networks = [
+        Output(None, {"preact_feats": [maps, maps]}) for maps in (torch.tensor([[m]]) for m in (student, teacher))
+    ]
+    method = built(OFD, *networks, [(torch.ones(1), torch.zeros(1))], OFFICIAL=official)
+    method.connectors.connectors[0] = torch.nn.Identity()
+    loss = method.distillation_loss(*networks, Batch((), torch.zeros(1), torch.zeros(1)), {})
+    assert loss.item() == expected  # 13.25: mdistiller's feat_loss, at a08d46f
+
+
 # REVIEWKD
 
 
@@ -161,6 +173,19 @@ def test_fusions_have_the_shapes_of_the_networks_from_the_deepest_on():
         UserError, match=r"^REVIEWKD: a last batch of one image has no statistics; choose another SOLVER"
     ):
         method.distillation_loss(student, teacher, Batch((), target[:1], target[:1]), schedule)
+
+
+@OFFICIAL
+def test_the_official_codes_first_level_is_the_first_map_that_the_student_has_published(official):
+    teacher = output((2, 5, 16, 16), (2, 7, 8, 8), (2, 11, 4, 4), name="teacher")
+    student = output((2, 4, 8, 8), (2, 6, 4, 4))
+    method = built(ReviewKD, student, teacher, OFFICIAL=official)
+    assert [fusion.conv1[0].in_channels for fusion in method.abfs] == [6, 6, 4][: 2 + (official == "mdistiller")]
+    student.features["stem"] = drawn(2, 3, 8, 8)  # as MobileNetV1
+    assert len(built(ReviewKD, student, teacher, OFFICIAL=official).abfs) == 3
+    longer = output((2, 3, 8, 8), (2, 4, 8, 8), (2, 6, 4, 4))
+    method = built(ReviewKD, longer, teacher, OFFICIAL=official)
+    assert [fusion.conv1[0].in_channels for fusion in method.abfs] == [6, 6, 4]
 
 
 @OFFICIAL

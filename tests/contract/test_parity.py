@@ -376,6 +376,22 @@ def test_an_array_that_no_check_reads_is_named(tmp_path, capsys, name, array):
     assert f"not covered yet {name}.json: array {array}\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_descent_without_momentum_has_no_buffer(tmp_path, capsys, spoilt):
+    path = sample(tmp_path, "optim/sgd_momentum", hyperparameters={"lr": 0.05, "momentum": 0.0, "weight_decay": 5e-4})
+
+    def descend(arrays):
+        del arrays["momentum_buffer.w1"]
+        weights = arrays["param.w1"]
+        for step, gradient in enumerate(arrays["grad.w1"]):
+            weights[step + 1] = weights[step] - 0.05 * (gradient + 5e-4 * weights[step])
+        weights[-1] += spoilt
+
+    with_arrays(descend)(path)
+    assert main(["parity", str(tmp_path)]) == spoilt
+    assert ("DIFFERS" if spoilt else "agrees") in capsys.readouterr().out
+
+
 EVERY_KIND = [
     "losses/KD/random10",
     "losses/GradientKD/mixed",

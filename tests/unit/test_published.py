@@ -27,6 +27,7 @@ FILES = {
     "REVIEWKD: {CE_WEIGHT: 1.0, REVIEWKD_WEIGHT: 1.0, WARMUP_EPOCHS: 1, SHAPES: [1,7,14,28,56],\n"
     "  OUT_SHAPES: [1,7,14,28,56], IN_CHANNELS: [64,128,256,512,512], OUT_CHANNELS: [64,128,256,512,512],\n"
     "  STU_PREACT: True}\n",
+    "paper.yaml": f'DISTILLER: {{TYPE: "OFD", {SAME}}}\nOFD: {{OFFICIAL: paper}}\n',
     "empty.yaml": "{}\n",
     "misspelt.yaml": 'DISTILLER: {TYPE: "KD"}\nSOLVER: {EPOCH: 240}\n',
     "fork.yaml": 'EXPERIMENT: {LOGIT_STAND: True}\nDISTILLER: {TYPE: "KD"}\n',
@@ -130,6 +131,9 @@ def test_the_papers_method_is_named_where_the_code_has_another(project, capsys):
     assert notes(capsys) == []
     project({"CRD": {"published": "configs/crd.yaml"}})
     assert notes(capsys) == []
+    folder = project({"OFD": {"published": "configs/paper.yaml"}})
+    assert notes(capsys) == []
+    assert cells(folder)["OFD"].specification.parameters("method")["OFFICIAL"] == "paper"
 
 
 def test_networks_and_data_of_a_file_count_less_than_the_suites(project, capsys):

@@ -31,7 +31,7 @@ EPOCHS = (1, 2, 10**6)  # the last is behind every warm-up
 
 
 class Broken(Exception):
-    """A rule that a method does not keep: what happened and what would be right."""
+    """A rule that is not kept: what happened and what would be right."""
 
 
 def check_method(name, report=print):
@@ -39,22 +39,27 @@ def check_method(name, report=print):
 
     Raises UserError if the method's file cannot be imported or does not fit its declaration.
     """
+    method_class(name)
+    return try_rules(RULES, combinations(name), report)
+
+
+def try_rules(rules, cases, report):
+    """Try every rule on every case; returns the number broken. cases: {what people call it: keys}."""
     broken = 0
     torch.set_num_threads(1)  # as runs have by default; more only get into each other's way at this size
-    method_class(name)
-    for combination, keys in combinations(name).items():
-        for rule in RULES:
+    for case, keys in cases.items():
+        for rule in rules:
             try:
                 rule(keys)
             except (Broken, UserError) as error:
                 problem = str(error)
-            except Exception as error:  # whatever the method's code raises
+            except Exception as error:  # whatever the code in question raises
                 problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
             else:
-                report(f"ok      {combination}: {rule.__doc__}")
+                report(f"ok      {case}: {rule.__doc__}")
                 continue
             broken += 1
-            report(f"BROKEN  {combination}: {rule.__doc__}\n        {problem}")
+            report(f"BROKEN  {case}: {rule.__doc__}\n        {problem}")
     return broken
 
 

@@ -7,7 +7,8 @@ are those behind the stem, paired from the deepest on; where two differ in size 
 over positions in place of the paper's norm is that of the authors' code, for which the weights are published.
 
 OFFICIAL mdistiller: maps are paired by their place in the published lists, so that those of networks with another
-number of stages, and MobileNetV1's, whose list has no stem, meet maps of another depth.
+number of stages, and MobileNetV1's, whose list has no stem, meet maps of another depth; and the attention map is the
+mean of map^P, in which activations of either sign cancel out where P is odd.
 """
 
 import torch.nn.functional as F
@@ -17,8 +18,8 @@ from distillbench.methods.features import StageMethod
 
 
 def attention(maps, power):
-    """The attention [N, H * W] of maps [N, C, H, W], of unit norm; 0 where all of them are."""
-    return F.normalize(maps.abs().pow(power).mean(dim=1).flatten(1))
+    """The mean of a power of maps [N, C, H, W] over channels, [N, H * W], of unit norm; 0 where all of them are."""
+    return F.normalize(maps.pow(power).mean(dim=1).flatten(1))
 
 
 class AT(StageMethod):
@@ -31,7 +32,8 @@ class AT(StageMethod):
         "LOSS.FEAT_WEIGHT": Key(1000.0, "weight of the loss on attention maps", minimum=0),
         "OFFICIAL": Key(
             "paper",
-            "which maps belong together: stages from the deepest on (paper), or by their place in the published lists",
+            "which maps belong together: stages from the deepest on (paper); mdistiller: those of one place in the"
+            " published lists, and odd powers keep the sign",
             choices=("paper", "mdistiller"),
         ),
     }
@@ -46,5 +48,7 @@ class AT(StageMethod):
 """
 
     def stage_loss(self, maps_student, maps_teacher):
-        power = self.hyperparameters["P"]
-        return F.mse_loss(attention(maps_student, power), attention(maps_teacher, power))
+        sides = maps_student, maps_teacher
+        if self.hyperparameters["OFFICIAL"] == "paper":
+            sides = (maps.abs() for maps in sides)
+        return F.mse_loss(*(attention(maps, self.hyperparameters["P"]) for maps in sides))

@@ -66,7 +66,7 @@ def at_one_size(first, second):
 
 
 def averaged_to(maps, height, width):
-    """Maps [N, C, H, W] averaged down to another height and width."""
+    """Maps [N, C, H, W] averaged down to another height and width, or repeated up to it."""
     tall, wide = maps.shape[2:]
     if (tall, wide) == (height, width):
         return maps

@@ -14,7 +14,8 @@ loss, HCL, is the weighted mean of mean squared differences of both maps: as the
 2 and 1 pixels, as far as that is less, each with half the weight of the one before.
 
 The channels between the two convolutions are those of the student's pooled features, at most MAX_MID_CHANNEL. OFFICIAL
-mdistiller: at most 512 whatever MAX_MID_CHANNEL says.
+mdistiller: at most 512 whatever MAX_MID_CHANNEL says; and the student's levels are all of its published maps, with the
+stem where there are as many of the teacher.
 """
 
 import torch
@@ -67,7 +68,9 @@ class ReviewKD(FeatureMethod):
             why="the shapes come from the networks",
         ),
         "OFFICIAL": Key(
-            "paper", "mdistiller: MAX_MID_CHANNEL is 512 whatever is given", choices=("paper", "mdistiller")
+            "paper",
+            "mdistiller: MAX_MID_CHANNEL is 512 whatever is given, the student's stem may be a level",
+            choices=("paper", "mdistiller"),
         ),
     }
     bibtex = """\
@@ -82,9 +85,9 @@ class ReviewKD(FeatureMethod):
 
     def __init__(self, hyperparameters, context):
         super().__init__(hyperparameters, context)
+        self.official = hyperparameters["OFFICIAL"] == "mdistiller"
         levels = self.levels(context.student, context.teacher)
-        official = hyperparameters["OFFICIAL"] == "mdistiller"
-        middle = min(512 if official else hyperparameters["MAX_MID_CHANNEL"], levels[0][0].shape[1])
+        middle = min(512 if self.official else hyperparameters["MAX_MID_CHANNEL"], levels[0][0].shape[1])
         self.abfs = nn.ModuleList(Fusion(s.shape[1], middle, t.shape[1], fuse=i > 0) for i, (s, t) in enumerate(levels))
 
     def schedule(self, epoch):
@@ -95,8 +98,11 @@ class ReviewKD(FeatureMethod):
     def levels(self, student, teacher):
         """[(student's, teacher's map)] that belong together, the deepest first."""
         kind = "preact_feats" if self.hyperparameters["STU_PREACT"] else "feats"
-        sides = [(student, kind), (teacher, "preact_feats")]
-        return list(zip(*([o.pooled[:, :, None, None], *o.stages(kind)[::-1]] for o, kind in sides), strict=False))
+        s, t = student.stages(kind), teacher.stages("preact_feats")
+        if self.official:
+            s, t = student.features[kind], teacher.features["preact_feats"][1:]
+        sides = [(student, s), (teacher, t)]
+        return list(zip(*([o.pooled[:, :, None, None], *maps[::-1]] for o, maps in sides), strict=False))
 
     def distillation_loss(self, student, teacher, batch, schedule):
         if len(batch.target) == 1:
