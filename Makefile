@@ -20,14 +20,14 @@ export HOME := $(CURDIR)/.home
 endif
 export LOGNAME ?= $(shell id -un 2>/dev/null || id -u)
 
-.PHONY: help env demo test lint mutants clean
+.PHONY: help env demo test lint mutants grid clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'VENV=DIR    environment, made where missing (now: $(if $(VENV),$(VENV),the active one))'
 	@echo 'PYTHON=EXE  Python 3.11 to 3.13 to make it with'
-	@echo 'JOBS=N      processes for tests and mutants (now: $(JOBS))'
+	@echo 'JOBS=N      processes for tests, mutants and grid (now: $(JOBS))'
 
 env: ## install what everything below needs, once
 	@"$(PYTHON)" tools/bootstrap.py "$(VENV)"
@@ -48,6 +48,9 @@ lint: env ## check style, formatting, the workflow, and which room imports which
 
 mutants: env ## break the code on purpose, a line at a time, and see that the tests notice
 	python tools/mutants.py --jobs $(JOBS)
+
+grid: env ## try every method on every pair of the papers' tables
+	python tools/grid.py --jobs $(JOBS)
 
 clean: ## remove caches and build products, never results
 	rm -rf .pytest_cache .ruff_cache build dist

@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from distillbench.config import method_files
+from distillbench.config import own_files
 from distillbench.config.implemented import require_file
 from distillbench.config.specification import read_specification
 from distillbench.errors import UserError
@@ -53,9 +53,7 @@ def train(store, spec, out, work, *, log=(), report=print, **options):
         report(f"{specification.id} -> {out}")
         from distillbench.engine.run import train as train_run
 
-        if source and source.get("method_file"):
-            method_files.use([source["method_file"]])
-            source = {**source, "method_source": Path(source["method_file"]).read_text(encoding="utf-8")}
+        source = _with_own_files(source)
         require(log)
         train_run(
             specification,
@@ -79,7 +77,7 @@ def predict(store, run, device="auto", anew=False):
             return
         from distillbench.evaluation.predictions import predict as predict_run
 
-        _use_own_method(store, run)
+        _use_own_files(store, run)
         images = _images(store.specification(run))
         for checkpoint in missing:
             predict_run(store.run(run), checkpoint, images, device)
@@ -90,16 +88,39 @@ def make_table(store, run, checkpoint, device="auto", report=print):
     with claim(store.work(run), report=report):
         from distillbench.evaluation.tabulate import tabulate
 
-        _use_own_method(store, run)
+        _use_own_files(store, run)
         path = table_path(store.results, Key(run, checkpoint))
         tabulate(store.run(run), checkpoint, _images(store.specification(run)), path, device, report)
 
 
-def _use_own_method(store, run):
-    """Make the method of a run known that is in a file of the user's own, as far as the file is still there."""
-    file = ((store.record(run) or {}).get("source") or {}).get("method_file")
-    with suppress(UserError):  # most runs leave a network that needs no method
-        method_files.use([file] if file else [])
+def _with_own_files(source):
+    """The source of a run, for its record, with the text of its own method and networks, which are in use from now."""
+    methods, networks = _own_files(source)
+    if methods or networks:
+        own_files.use(methods, networks)
+    for file in methods:
+        source = {**source, "method_source": _text(file)}
+    return {**source, "network_sources": {file: _text(file) for file in networks}} if networks else source
+
+
+def _own_files(source):
+    """([file of the method], [files of networks]) that a run's source names."""
+    source = source or {}
+    return list(filter(None, [source.get("method_file")])), source.get("network_files", [])
+
+
+def _text(file):
+    return Path(file).read_text(encoding="utf-8")
+
+
+def _use_own_files(store, run):
+    """Make the user's own method and networks of a run known, as far as their files are still there."""
+    methods, networks = _own_files((store.record(run) or {}).get("source"))
+    try:
+        own_files.use(methods, networks)
+    except UserError:
+        with suppress(UserError):  # most runs leave a network that needs no method
+            own_files.use(networks=networks)
 
 
 def measure(store, run, report=print):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from standins import OWN, TEACHER, feed_of, learner_of
 
 from distillbench.checks import method as contract
-from distillbench.config import components, method_files
+from distillbench.config import components, own_files
 from distillbench.config.specification import Specification
 from distillbench.engine.learner import Learner
 from distillbench.engine.streams import generator
@@ -81,9 +81,9 @@ def test_a_specification_from_before_a_key_existed_is_trained_as_it_was_then(spe
 
 @pytest.fixture
 def own_method():
-    method_files.use([str(OWN)])
+    own_files.use([str(OWN)])
     yield
-    method_files.use([])
+    own_files.use([])
 
 
 @pytest.mark.parametrize("rule", contract.RULES, ids=lambda rule: rule.__name__)

@@ -12,7 +12,7 @@ from standins import ROOT
 
 from distillbench.checks import method as contract
 from distillbench.commands import main
-from distillbench.config import components, method_files
+from distillbench.config import components, own_files
 from distillbench.config.implemented import require_trainable
 from distillbench.config.suite import load_suite
 from distillbench.engine.weights import deployed_network
@@ -28,7 +28,7 @@ FILE = "my_methods/softkd.py"
 @pytest.fixture(autouse=True)
 def no_own_methods_afterwards():
     yield
-    method_files.use([])
+    own_files.use([])
 
 
 @pytest.fixture
@@ -97,9 +97,9 @@ def test_only_what_the_code_does_is_in_the_digest(own):
 )
 def test_every_change_of_what_is_computed_changes_the_digest(own, old, new):
     edited(own, "logits_teacher, target):", "logits_teacher, target, power=2):")
-    before = method_files.read(FILE)["sha256"]
+    before = own_files.read(FILE)["sha256"]
     edited(own, old, new)
-    assert method_files.read(FILE)["sha256"] != before
+    assert own_files.read(FILE)["sha256"] != before
 
 
 def test_only_the_reference_itself_is_left_out_of_the_digest(own):
@@ -128,7 +128,7 @@ def test_a_logit_method_with_other_losses_observes_nothing(own, capsys):
         '        return own | {"soft": self.distillation_loss(student.logits, teacher.logits, batch.target)}\n\n'
         "    def distillation_loss",
     )
-    method_files.use([FILE])
+    own_files.use([FILE])
     for rule in contract.RULES:
         rule({"DISTILLER.TYPE": "SoftKD"})
 
@@ -208,7 +208,7 @@ def test_a_declaration_outside_a_class_is_one_line(own, capsys):
 @pytest.mark.parametrize("spelling", ["teacher: str = 'logits'", "needs = ('teacher_logits',)"])
 def test_what_is_needed_of_the_teacher_is_read_in_both_spellings(own, spelling):
     edited(own, 'teacher = "logits"', spelling)
-    method_files.use([FILE])
+    own_files.use([FILE])
     assert method_class("SoftKD").teacher == components.methods()["SoftKD"]["teacher"] == "logits"
 
 
@@ -251,7 +251,7 @@ def test_a_file_is_not_executed_for_planning(own):
 )  # fmt: skip
 def test_the_contract_names_what_is_broken(own, old, new, rule, says):
     edited(own, old, new)
-    method_files.use([FILE])
+    own_files.use([FILE])
     with pytest.raises(contract.Broken, match=says):
         rule({"DISTILLER.TYPE": "SoftKD"})
 
@@ -274,7 +274,7 @@ DEPLOYED = """
 def test_a_network_that_loads_as_another_one_is_noticed(own, factor, right):
     edited(own, "    def distillation_loss", DEPLOYED.replace("FACTOR", factor).removeprefix("\n"))
     edited(own, "import torch.nn.functional as F", "import torch\nimport torch.nn.functional as F")
-    method_files.use([FILE])
+    own_files.use([FILE])
     with nullcontext() if right else pytest.raises(contract.Broken, match="its logits differ"):
         contract.leaves_what_can_be_loaded({"DISTILLER.TYPE": "SoftKD"})
 
@@ -324,11 +324,11 @@ STEPS = {  # of a method that cannot be replayed
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_that_cannot_be_replayed_is_noticed_unless_the_method_says_so(own, step):
     edited(own, "        return (right * each).mean()", STEPS[step].lstrip("\n"))
-    method_files.use([FILE])
+    own_files.use([FILE])
     with pytest.raises(contract.Broken, match=r"write to buffers in place.*or declare `capturable = False`"):
         contract.can_be_replayed({"DISTILLER.TYPE": "SoftKD"})
     edited(own, "    version = 1\n", "    version = 1\n    capturable = False\n")
-    method_files.use([FILE])
+    own_files.use([FILE])
     contract.can_be_replayed({"DISTILLER.TYPE": "SoftKD"})
 
 
@@ -357,7 +357,7 @@ OBSERVATIONS = "observations(self, student, teacher, batch, losses):\n        re
 )  # fmt: skip
 def test_the_contract_notices_numbers_that_history_could_not_hold(own, function, says):
     with_method(own, function)
-    method_files.use([FILE])
+    own_files.use([FILE])
     with pytest.raises(UserError, match=re.escape(says)):
         contract.names_its_numbers({"DISTILLER.TYPE": "SoftKD"})
 
@@ -394,17 +394,17 @@ def test_the_digest_is_the_same_on_every_python():
     text = (
         "class A:\n    'doc'\n    x: int = 1\n\n    @property\n    def f(self, *, y=2.0):\n        return f'{y!r:>4}'\n"
     )
-    expected = method_files.source_digest(ast.parse(text))
+    expected = own_files.source_digest(ast.parse(text))
     newer = ast.parse(text)
     for node in ast.walk(newer):  # Python 3.12 added an empty field to these
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             node.type_params = []
             node._fields = (*[f for f in node._fields if f != "type_params"], "type_params")
-    assert method_files.source_digest(newer) == expected
+    assert own_files.source_digest(newer) == expected
     assert expected == "1221079c4768893afb7e9e18f9aea6209f55067ae7ffced0cb78b358e187ce29"
 
 
 def test_packaged_methods_have_no_digest_of_their_source(own):
     assert all("sha256" not in declared for declared in components.packaged_methods().values())
     with pytest.raises(UserError, match="declares no method"):
-        method_files.read(shutil.copy(ROOT / "src/distillbench/methods/base.py", own / "base.py"))
+        own_files.read(shutil.copy(ROOT / "src/distillbench/methods/base.py", own / "base.py"))

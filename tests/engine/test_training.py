@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from standins import DIGITS, FIXTURES, OWN
 from torchvision.transforms import functional as transforms
 
-from distillbench.config import components, method_files
+from distillbench.config import components, own_files
 from distillbench.config.specification import read_specification
 from distillbench.data import Images, digits
 from distillbench.data.augment import CropFlip
@@ -232,9 +232,9 @@ def few(images):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     before = dict(components.datasets())
-    method_files.use([str(OWN)])
+    own_files.use([str(OWN)])
     yield Store(tmp_path_factory.mktemp("training"))
-    method_files.use([])
+    own_files.use([])
     components.datasets().clear()
     components.datasets().update(before)
 
@@ -362,11 +362,11 @@ def test_what_a_method_notes_is_said_before_the_first_epoch(store, few, specify,
 
 def test_what_a_method_deploys_is_evaluated_saved_and_predicted_with(store, few, specify, teacher, tmp_path):
     """A student whose classifier is the teacher's; its own is never used."""
-    method_files.use([str(HEAD)])
+    own_files.use([str(HEAD)])
     keys = {**SETTINGS, "DATASET.TYPE": "few", "DISTILLER.TYPE": "ReusedHead", "SOLVER.LR": 0.01}
     taught = {"kind": "run", "id": teacher, "checkpoint": "last"}
     run = finish(store, specify(seed=5, teacher=taught, **keys), few)
-    method_files.use([str(OWN)])
+    own_files.use([str(OWN)])
     weights = torch.load(run / "model.last.pt", weights_only=True)["model"]
     head = torch.load(store.run(teacher) / "model.last.pt", weights_only=True)["model"]
     assert torch.equal(weights["head.weight"], head["fc.weight"].double()) and "student.fc.weight" in weights
@@ -392,10 +392,10 @@ def test_what_a_method_deploys_is_evaluated_saved_and_predicted_with(store, few,
     edited = tmp_path / "edited.py"
     edited.write_text(HEAD.read_text().replace("(difference**2)", "(difference**4)"))
     for files in ([OWN], [OWN, edited]):
-        method_files.use(list(map(str, files)))
+        own_files.use(list(map(str, files)))
         with pytest.raises(UserError, match="the file of method ReusedHead is not here as it was"):
             load_run(run, "last")
-    method_files.use([str(OWN)])
+    own_files.use([str(OWN)])
 
 
 def test_a_method_may_depend_on_labels_seed_and_networks(store, few, specify, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import torch
 from standins import OWN
 
 from distillbench.commands import main
-from distillbench.config import components, method_files
+from distillbench.config import components, own_files
 from distillbench.config.suite import load_suite
 from distillbench.config.views import view_count, view_order
 from distillbench.data import digits
@@ -158,9 +158,9 @@ def test_a_table_serves_what_needs_nothing_but_logits(project):
     rotated = {**kd.data, "views": {**kd["views"], "augmentation": {"kind": "rotation_flip", "flip": True}}}
     assert not replaces_teacher(type(kd)(rotated))
     assert not replaces_teacher(type(kd)({**kd.data, "method": {"name": "of my own"}})), "whose file is not in use"
-    method_files.use([OWN])
+    own_files.use([OWN])
     assert not replaces_teacher(type(kd)({**kd.data, "method": {"name": "FeaturesAndModules"}}))
-    method_files.use([])
+    own_files.use([])
 
 
 # The decision

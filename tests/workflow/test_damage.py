@@ -281,7 +281,9 @@ def test_a_damaged_plan_of_a_run_is_written_again(project):
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
-def test_a_suite_on_a_dataset_without_a_loader_is_planned_and_not_trained(tmp_path, monkeypatch, capsys, dataset):
+def test_a_suite_on_images_that_are_not_here_is_planned_and_says_where_to_get_them(
+    tmp_path, monkeypatch, capsys, dataset
+):
     new_project(tmp_path, SUITE.replace("digits", dataset))
     monkeypatch.chdir(tmp_path)
     assert main(["plan", "small"]) == 0 and "5 to train" in capsys.readouterr().out
@@ -290,11 +292,23 @@ def test_a_suite_on_a_dataset_without_a_loader_is_planned_and_not_trained(tmp_pa
     require_trainable(specification)
     assert specification["dataset"].keys() == {"name", "version", "md5", "protocol"}
     assert specification["views"]["augmentation"] == {"kind": "crop_flip", "crop_padding": 4, "flip": True}
-    commands = (["data", dataset], ["train", "--spec", f"results/specs/{run}.json", "--out", f"results/runs/{run}"])
+    assert main(["train", "--spec", f"results/specs/{run}.json", "--out", f"results/runs/{run}"]) == 2
+    one_line(capsys, f"results/data/{dataset}.npz: no such file; make it with `distillbench data {dataset}`")
+    assert not Path(f"results/runs/{run}").exists()
+
+
+def test_a_suite_on_a_dataset_without_a_loader_is_planned_and_not_trained(tmp_path, monkeypatch, capsys):
+    pair = "{teacher: ResNet34, student: ResNet18}"
+    new_project(tmp_path, SUITE.replace("digits", "imagenet").replace("{teacher: resnet20, student: resnet8}", pair))
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "small"]) == 0 and "5 to train" in capsys.readouterr().out
+    run = runs(tmp_path)["NONE/s0"]
+    require_trainable(Store().specification(run))
+    commands = (["data", "imagenet"], ["train", "--spec", f"results/specs/{run}.json", "--out", f"results/runs/{run}"])
     for command in commands:
         assert main(command) == 2
-        one_line(capsys, f"{dataset}: this version cannot load it yet; datasets that it can: digits")
-    assert not Path(f"results/runs/{run}").exists() and not data.data_path(dataset).exists()
+        one_line(capsys, "imagenet: this version cannot load it yet; datasets that it can: ", "digits", "cifar100")
+    assert not Path(f"results/runs/{run}").exists() and not data.data_path("imagenet").exists()
 
 
 def test_images_that_are_not_those_declared_are_neither_made_nor_read(tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ from distillbench.config.resolve import flatten, resolve
 from distillbench.config.specification import build_specification
 from distillbench.engine.feed import generated_feed
 from distillbench.engine.learner import Learner
-from distillbench.engine.replay import Replayed
+from distillbench.engine.replay import Recording, Replayed
 from distillbench.engine.streams import initialisation
 from distillbench.engine.sums import averages
 from distillbench.engine.weights import deployed_network, weights_digest
@@ -18,12 +18,20 @@ from distillbench.methods import method_class
 from distillbench.models import build_network
 
 TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
-NUM_IMAGES, BATCH = 64, 16
+NUM_IMAGES = 1024
+BASE = {  # what keys leave open; the rules do not depend on it
+    "DATASET.TYPE": "digits",
+    "DISTILLER.TEACHER": "resnet8",
+    "DISTILLER.STUDENT": "resnet8",
+    "SOLVER.BATCH_SIZE": 16,
+    "SOLVER.LR": 2e-4,  # at higher ones ten steps take CRD beyond the minimum
+    "SOLVER.PRECISION": "fp64",
+}
 EPOCHS = (1, 2, 10**6)  # the last is behind every warm-up
 
 
 class Broken(Exception):
-    """A rule that a method does not keep: what happened and what would be right."""
+    """A rule that is not kept: what happened and what would be right."""
 
 
 def check_method(name, report=print):
@@ -31,22 +39,27 @@ def check_method(name, report=print):
 
     Raises UserError if the method's file cannot be imported or does not fit its declaration.
     """
+    method_class(name)
+    return try_rules(RULES, combinations(name), report)
+
+
+def try_rules(rules, cases, report):
+    """Try every rule on every case; returns the number broken. cases: {what people call it: keys}."""
     broken = 0
     torch.set_num_threads(1)  # as runs have by default; more only get into each other's way at this size
-    method_class(name)
-    for combination, keys in combinations(name).items():
-        for rule in RULES:
+    for case, keys in cases.items():
+        for rule in rules:
             try:
                 rule(keys)
             except (Broken, UserError) as error:
                 problem = str(error)
-            except Exception as error:  # whatever the method's code raises
+            except Exception as error:  # whatever the code in question raises
                 problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
             else:
-                report(f"ok      {combination}: {rule.__doc__}")
+                report(f"ok      {case}: {rule.__doc__}")
                 continue
             broken += 1
-            report(f"BROKEN  {combination}: {rule.__doc__}\n        {problem}")
+            report(f"BROKEN  {case}: {rule.__doc__}\n        {problem}")
     return broken
 
 
@@ -65,32 +78,34 @@ def combinations(name):
     return found
 
 
-def learner(keys):
-    """A learner on generated images of digits' shape with untrained networks, as a run with these keys would begin."""
+def learner(keys, num_images=NUM_IMAGES):
+    """A learner on generated images with untrained networks, as a run with these keys would begin.
+
+    keys: of a configuration; what they leave open is as in `BASE`.
+    """
     method_class(keys["DISTILLER.TYPE"])
-    base = {"DATASET.TYPE": "digits", "DISTILLER.STUDENT": "resnet8", "SOLVER.PRECISION": "fp64"}
-    config, transforms, _ = resolve((), flatten({**base, **keys}, "check"))
+    config, transforms, _ = resolve((), flatten({**BASE, **keys}, "check"))
     teacher = TEACHER if components.methods()[keys["DISTILLER.TYPE"]]["teacher"] != "none" else None
     specification = build_specification(config, transforms=transforms, teacher=teacher, seed=0)
     with initialisation(0, "teacher"):
-        network = build_network("resnet8", "digits").requires_grad_(False).eval() if teacher else None
-    built = Learner(specification, generated_feed(specification, NUM_IMAGES), network)
-    built.specification = specification
-    built.begin(EPOCHS[-1], 0.02)
+        network = teacher and build_network(config.DISTILLER.TEACHER, config.DATASET.TYPE).requires_grad_(False).eval()
+    built = Learner(specification, generated_feed(specification, num_images), network)
+    built.specification, built.batch = specification, config.SOLVER.BATCH_SIZE
+    built.begin(EPOCHS[-1], config.SOLVER.LR)
     return built
 
 
 def steps(built, *sizes):
     """Steps from the beginning of an epoch, of so many images each."""
     built.feed.begin(1)
-    for size in sizes or (BATCH,):
+    for size in sizes or (built.batch,):
         built.step(size)
 
 
 def gives_finite_losses(keys):
-    """losses are finite 0-d tensors, "ce" among them, and depend on the student"""
+    """losses are finite 0-d tensors, "ce" among them, and so are their gradients"""
     built = learner(keys)
-    *_, losses = built.method(*built.callables, built.feed.batch(BATCH), built.schedule)
+    *_, losses = built.method(*built.callables, built.feed.batch(built.batch), built.schedule)
     if not isinstance(losses, dict) or "ce" not in losses:
         raise Broken(f'`losses` returns {type(losses).__name__}; it must be a dict with "ce", the task\'s loss')
     for name, loss in losses.items():
@@ -98,6 +113,10 @@ def gives_finite_losses(keys):
             raise Broken(f"the loss {name!r} is not a 0-d tensor; take its mean over the batch")
         if not loss.isfinite() or not loss.requires_grad:
             raise Broken(f"the loss {name!r} is {loss.item()}; it must be finite and have a gradient")
+    sum(losses.values()).backward()
+    for name, parameter in _moving(built).items():
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            raise Broken(f"the gradient of {name} is not finite; look at roots, logarithms and divisions")
 
 
 def waits_for_no_device(keys):
@@ -110,7 +129,7 @@ def waits_for_no_device(keys):
     built.sums.device = "meta"
     built.schedule = {name: value.to("meta") for name, value in built.schedule.items()}
     try:
-        built.step(BATCH)
+        built.step(built.batch)
     except RuntimeError as error:  # the meta device holds no values
         reason = " ".join(str(error).split())
         raise Broken(f"`.item()`, `if tensor`, a boolean mask or a CPU tensor: {reason}") from None
@@ -120,9 +139,9 @@ def trains_what_is_its_own(keys):
     """a step moves the student and the method's own modules, and leaves the teacher alone"""
     built = learner(keys)
     frozen = built.teacher and weights_digest(built.teacher.state_dict())
-    moving = {f"{m}.{n}": p for m in ("student", "method") for n, p in getattr(built, m).named_parameters()}
-    moving = {name: parameter for name, parameter in moving.items() if parameter.requires_grad}
+    moving = _moving(built)
     before = {name: parameter.detach().clone() for name, parameter in moving.items()}
+    built.trainer.lr.fill_(1.0)  # so that what a small gradient moves is not lost in rounding
     steps(built)
     still = [name for name, parameter in moving.items() if torch.equal(parameter, before[name])]
     if still:
@@ -136,7 +155,7 @@ def is_a_function_of_the_seed(keys):
     digests = []
     for _ in range(2):
         built = learner(keys)
-        steps(built, BATCH, BATCH)
+        steps(built, built.batch, built.batch)
         digests.append(_digest(built))
         torch.rand(1)  # the global generator is not the method's
     if digests[0] != digests[1]:
@@ -148,11 +167,11 @@ def resumes(keys):
     whole = learner(keys)
     steps(whole)
     state = {name: _copied(part) for name, part in whole.state_dict().items()}
-    whole.step(BATCH)
+    whole.step(whole.batch)
     resumed = learner(keys)
     resumed.load_state_dict(state)
-    resumed.feed.begin(1, BATCH)
-    resumed.step(BATCH)
+    resumed.feed.begin(1, whole.batch)
+    resumed.step(whole.batch)
     if _digest(whole) != _digest(resumed):
         raise Broken("it differs; keep what changes in buffers or parameters of the method, not in attributes")
 
@@ -162,7 +181,7 @@ def names_its_numbers(keys):
     built = learner(keys)
     for epoch in EPOCHS:
         built.begin(epoch, 0.02)
-        for size in (BATCH // 4, BATCH // 8):  # the last batch of an epoch is smaller
+        for size in (built.batch // 4, built.batch // 8):  # the last batch of an epoch is smaller
             built.step(size)
         averages(built.task, built.sums)
 
@@ -174,7 +193,7 @@ def learns(keys):
         built.sums.zero()
         steps(built)
         sums = built.sums.totals()
-        totals.append(sum(value.item() for name, value in sums.items() if name.startswith("loss_")) / BATCH)
+        totals.append(sum(value.item() for name, value in sums.items() if name.startswith("loss_")) / built.batch)
     if not (math.isfinite(totals[-1]) and totals[-1] < totals[0]):
         raise Broken(f"they went from {totals[0]:.4g} to {totals[-1]:.4g}; look at signs and weights")
 
@@ -184,10 +203,18 @@ def can_be_replayed(keys):
     if not components.methods()[keys["DISTILLER.TYPE"]]["capturable"]:
         return
     plain, replayed = learner(keys), learner(keys)
-    for stepping, built in ((plain.step, plain), (Replayed(replayed).step, replayed)):
+    whole = plain.batch
+
+    def recorded_anew(*kind):
+        # Under a recorder autograd adds up gradients in new tensors, else in place. Of maps of one pixel the two have
+        # other strides, by which batch normalisation chooses how it adds, and rounds.
+        with Recording():
+            plain.step(*kind)
+
+    for stepping, built in ((recorded_anew, plain), (Replayed(replayed).step, replayed)):
         for epoch, lr in ((1, 0.02), (2, 0.01)):
             built.begin(epoch, lr)
-            for size, observing in ((BATCH, True), (BATCH, False), (BATCH // 2, True), (BATCH, False)):
+            for size, observing in ((whole, True), (whole, False), (whole // 2, True), (whole, False)):
                 stepping(size, observing)
     if not all(map(torch.equal, plain.statics(), replayed.statics())):
         raise Broken(
@@ -216,6 +243,12 @@ def leaves_what_can_be_loaded(keys):
 
 RULES = (gives_finite_losses, names_its_numbers, waits_for_no_device, trains_what_is_its_own)
 RULES += (is_a_function_of_the_seed, resumes, can_be_replayed, leaves_what_can_be_loaded, learns)
+
+
+def _moving(built):
+    """{name: parameter} of all that is trained."""
+    named = {f"{m}.{n}": p for m in ("student", "method") for n, p in getattr(built, m).named_parameters()}
+    return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
 
 
 def _digest(built):

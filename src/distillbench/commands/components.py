@@ -6,23 +6,35 @@ from pathlib import Path
 import click
 
 from distillbench.commands.base import command
-from distillbench.commands.types import DatasetName, File, Folder, argument, option
+from distillbench.commands.types import DatasetName, File, Folder, SuiteName, argument, option
 from distillbench.errors import UserError
 
 
 @command("check")
-@argument("file", File("Python file with one class that has `name` and `version`"))
-def check(file):
-    """Try the rules that every method keeps on a method in a file of your own.
+@argument("file", File("Python file with a method, or with networks"))
+@click.option(
+    "--dataset", type=DatasetName(), default="digits", help="whose images networks are tried with (default: digits)"
+)
+def check(file, dataset):
+    """Try the rules that every method or network keeps on a file of your own.
 
     Exit code 1 if one is broken.
     """
-    from distillbench.checks.method import check_method
-    from distillbench.config import method_files
+    from distillbench.config import own_files
+    from distillbench.config.kinds import METHOD
 
-    name = method_files.read(file)["name"]
-    method_files.use([file])
-    broken = check_method(name)
+    kind = own_files.kind_of(file)
+    name = own_files.read(file, kind)["name"]
+    if kind is METHOD:
+        from distillbench.checks.method import check_method
+
+        own_files.use([file])
+        broken = check_method(name)
+    else:
+        from distillbench.checks.network import check_networks
+
+        own_files.use(networks=[file])
+        broken = check_networks(dataset)
     print(f"{file}: {name} breaks {broken} rules" if broken else f"{file}: {name} keeps every rule")
     return 1 if broken else 0
 
@@ -84,15 +96,23 @@ def data_declare(folder, name, like):
 
 @command("models")
 @option("--dataset", DatasetName())
-def models(dataset):
+@option("--suite", SuiteName())
+def models(dataset, suite):
     """List the networks with parameters, multiply-adds, features and source.
 
-    A network is looked up by its dataset: one name may be another network on another dataset.
+    A network is looked up by its dataset: one name may be another network on another dataset. With --suite it is the
+    networks of a suite's pairs, also your own and those of torchvision and timm.
     """
     from distillbench.reporting.render import markdown
-    from distillbench.reporting.sheets.networks import networks_sheet
+    from distillbench.reporting.sheets.networks import networks_sheet, networks_sheet_of
 
-    print(markdown.render(networks_sheet(dataset)), end="")
+    if suite is None:
+        sheet = networks_sheet(dataset)
+    elif dataset is None:
+        sheet = networks_sheet_of(suite)
+    else:
+        raise UserError(f"--dataset {dataset}: --suite {suite} names its own; leave one of them out")
+    print(markdown.render(sheet), end="")
 
 
 COMMANDS = (check, parity, data, data_declare, models)

@@ -15,10 +15,11 @@ from pathlib import Path
 from distillbench.config import dataset_files
 from distillbench.config.declarations import read_declaration
 from distillbench.config.kinds import KINDS
-from distillbench.errors import UserError
+from distillbench.config.libraries import library_network
+from distillbench.errors import UserError, one_of
 
 PACKAGE = Path(__file__).resolve().parents[1]
-own_methods = {}  # methods in files of the user's own, by name; see config/method_files.py
+own_methods, own_networks = {}, {}  # in files of the user's own, by name; see config/own_files.py
 
 
 # What is declared
@@ -151,21 +152,38 @@ def zoos():
         if not dot:
             raise UserError(f"{family['path']}: belongs to no zoo; move it into a folder, e.g. models/cifar")
         families.setdefault(zoo, []).append(family)
-    return {zoo: _networks(_by_name(members).values()) for zoo, members in families.items()}
+    return {zoo: members(_by_name(found).values()) for zoo, found in families.items()}
 
 
-def _networks(families):
-    shared = ("module", "version", "path", "bibtex")
+def members(families):
+    """{network: declaration} of the networks of families, each with what its family declares for all."""
     return _by_name(
-        {"name": network, "family": family["name"], "arguments": arguments, **{key: family[key] for key in shared}}
+        {**family, "name": network, "family": family["name"], "arguments": arguments}
         for family in families
         for network, arguments in family["networks"].items()
     )
 
 
 def networks(dataset):
-    """{network: {family, module, version, arguments, bibtex}} of the zoo of a dataset; dataset: its name."""
-    return zoos().get(datasets().get(dataset, {}).get("zoo"), {})
+    """{network: {family, module, version, arguments, bibtex}} for a dataset of a name, the user's own among them."""
+    return {**zoos().get(datasets().get(dataset, {}).get("zoo"), {}), **own_networks}
+
+
+def network(name, dataset):
+    """The declaration of a network for a dataset, also of one of a library, as `torchvision:resnet18`.
+
+    Raises UserError, which names no place, where there is none.
+    """
+    known = networks(dataset)
+    if isinstance(name, str) and ":" in name:
+        return library_network(name)
+    if not known:
+        raise UserError(f"there are no networks for {dataset} yet; choose another dataset")
+    if isinstance(name, str) and name not in known and any(name in zoo for zoo in zoos().values()):
+        raise UserError(f"{name} is no network for {dataset}; valid: {', '.join(sorted(known))}")
+    if not isinstance(name, str) or name not in known:
+        raise UserError(one_of(name, known, "network"))
+    return known[name]
 
 
 # What is implemented

@@ -1,6 +1,6 @@
 """Declarations of components: literals in a component's own file, read from its syntax tree and never executed.
 
-One reader and one set of rules for the package's files and for methods in files of the user's own; what a kind of
+One reader and one set of rules for the package's files and for files of the user's own; what a kind of
 component declares stands in kinds.py.
 """
 
@@ -50,9 +50,9 @@ def read_declaration(path, kind, module=None, label=None, optional=False):
     tree = parse(path, label)
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     blocks, elsewhere = (classes, [tree]) if kind.in_class else ([tree], classes)
-    begun = [block for block in blocks if IDENTITY & _assigned(block.body)]
-    complete = [block for block in blocks if _assigned(block.body) >= IDENTITY]
-    if optional and not begun and not any(_assigned(block.body) >= IDENTITY for block in elsewhere):
+    begun = [block for block in blocks if IDENTITY & assigned(block.body)]
+    complete = [block for block in blocks if assigned(block.body) >= IDENTITY]
+    if optional and not begun and not any(assigned(block.body) >= IDENTITY for block in elsewhere):
         return None
     if not complete:
         place = "a class with" if kind.in_class else "in the module itself"
@@ -81,9 +81,9 @@ def parse(path, label):
 
 def _declared(block, kind):
     """The fields of a class or module. Raises UserError, without the file, for the first that is wrong."""
-    literals, assigned = _literals(block.body), _assigned(block.body)
+    literals, names = _literals(block.body), assigned(block.body)
     for name in kind.fields:
-        if name in assigned and name not in literals:
+        if name in names and name not in literals:
             raise UserError(f"{name} must be a literal, assigned once, as planning does not run the file")
     values = {name: literals.get(name, field.default) for name, field in kind.fields.items()}
     for name, field in kind.fields.items():
@@ -124,7 +124,8 @@ def _literals(body):
     return values
 
 
-def _assigned(body):
+def assigned(body):
+    """The names that the statements of a class or module assign, in any way."""
     return set(_assignments(body))
 
 

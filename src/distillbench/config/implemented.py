@@ -3,6 +3,7 @@ finished is read whatever made it.
 """
 
 import re
+from contextlib import suppress
 
 import rfc8785
 
@@ -24,7 +25,13 @@ from distillbench.errors import UserError, one_of
 from distillbench.files import read_json
 
 FILE = {"id", "sha256", "specification", "source"}  # the keys of a specification's file
-SOURCE = {"file": str, "row": str, "notes": list, "method_file": (str, type(None))}  # those of "source", if it has any
+SOURCE = {
+    "file": str,
+    "row": str,
+    "notes": list,
+    "method_file": (str, type(None)),
+    "network_files": list,
+}  # of "source"
 SECTIONS = ("dataset", "student", "views", "method", "trainer", "schedule", "batch")
 
 
@@ -38,7 +45,8 @@ def require_trainable(specification):
     _require_sections(run, data)
     try:
         _require_names(run, data, ("dataset", "student", "method", "trainer"))
-        _require_source(run, data["method"])
+        _require_source(run, data["method"], components.methods()[data["method"]["name"]])
+        _require_source(run, data["student"], components.network(data["student"]["network"], data["dataset"]["name"]))
         if not is_seed(data["seed"]):
             raise UserError(f"{run}: seed: {data['seed']!r} is not valid here, expected an integer from 0 on")
         planned = _plan_again(specification)
@@ -100,10 +108,17 @@ def _named(data):
     """{part of a specification: (the component that it names, those that there are)}"""
     return {
         "dataset": (data["dataset"]["name"], components.datasets()),
-        "student": (data["student"]["network"], components.networks(data["dataset"]["name"])),
+        "student": (data["student"]["network"], _networks(data["student"]["network"], data["dataset"]["name"])),
         "method": (data["method"]["name"], components.methods()),
         "trainer": (data["trainer"]["name"], components.trainers()),
     }
+
+
+def _networks(name, dataset):
+    """{name: declaration} of the networks for a dataset, also of one of a library that is here."""
+    with suppress(UserError):
+        return {**components.networks(dataset), name: components.network(name, dataset)}
+    return components.networks(dataset)
 
 
 def _require_sections(run, data):
@@ -125,14 +140,15 @@ def _require_names(run, data, parts):
     for part in parts:
         name, known = _named(data)[part]
         if name not in known:
+            if ":" in str(name):  # of a library, which says what is wrong
+                components.network(name, data["dataset"]["name"])
             raise UserError(f"{run}: {part}: {one_of(name, known, 'name')}")
 
 
-def _require_source(run, method):
-    declared = components.methods()[method["name"]]
-    if declared.get("sha256") != method.get("source_sha256"):
-        where = declared.get("file", "the package")
-        raise UserError(f"{where}: {method['name']} is not as it was when {run} was planned; plan the suite again")
+def _require_source(run, stated, declared):
+    if declared.get("sha256") != stated.get("source_sha256"):
+        where, name = declared.get("file", "the package"), declared["name"]
+        raise UserError(f"{where}: {name} is not as it was when {run} was planned; plan the suite again")
 
 
 def _plan_again(specification):

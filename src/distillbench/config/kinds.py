@@ -8,6 +8,7 @@ from distillbench.errors import UserError
 
 NAME = r"[A-Za-z][A-Za-z0-9_]*"
 DOTTED = rf"{NAME}(\.{NAME})*"
+MODULE = r"\w+(\.\w+)*"
 LABEL = "[a-z0-9_]+"  # text in the ids of runs
 PARTS = ("schema", "task", "dataset", "student", "views", "teacher", "method", "trainer", "schedule", "batch", "seed")
 PARTS += ("replicate", "precision", "threads", "logit_table")  # of a specification, besides the places of transforms
@@ -102,6 +103,10 @@ def _networks(value, values):
     if fine and all(_is_text("[A-Za-z0-9_]+")(name) for name in value):
         return None
     return 'must be a mapping of networks to arguments, e.g. {"resnet8": {"depth": 8}}'
+
+
+def _are_modules(value):
+    return isinstance(value, tuple) and all(map(_is_text(MODULE), value))
 
 
 def _augmentation(value, values):
@@ -230,6 +235,16 @@ DATASET = Kind(
     },
 )
 FAMILY = Kind("family of networks", "models", False, IDENTIFIED | {"networks": Field(_networks)})
+# Of the user's own, whose networks may give logits alone: stages: modules whose outputs are the maps behind the stem,
+# "layer1" or "features.3"; stem, head: the modules of the first map and of the classifier. Else they are looked for.
+OWN_FAMILY = FAMILY._replace(
+    fields=FAMILY.fields
+    | {
+        "stages": _must(_are_modules, 'a tuple of names of modules, e.g. ("layer1", "layer2")', ()),
+        "stem": _must(_is_text(MODULE), "the name of a module, e.g. conv1", None),
+        "head": _must(_is_text(MODULE), "the name of a module, e.g. fc", None),
+    }
+)
 TASK = Kind("task", "tasks", False, IDENTIFIED | {"headline": _must(_is_text(NAME), "the name of a metric")})
 KINDS = {
     "method": METHOD,

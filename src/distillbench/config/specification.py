@@ -19,7 +19,8 @@ from distillbench.files import read_json
 
 CHECKPOINTS = ("last", "best")  # of a run's weights
 PUBLISHED = "published"  # a protocol, see protocols.py
-RUN_ID = r"[A-Za-z0-9_]+/[A-Za-z0-9_-]+/[a-z0-9+_]+/s\d+-[0-9a-f]{12}"  # also the workflow's wildcard
+# Also the workflow's wildcard. A dot stands for the colon of torchvision:resnet18, which not every file system has.
+RUN_ID = r"[A-Za-z0-9_]+/[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*/[a-z0-9+_]+/s\d+-[0-9a-f]{12}"
 
 # Values at which a key is left out of the digest, per schema number, frozen for ever: a key that is added
 # later gets a line here with the value that reproduces what was done before it existed.
@@ -65,6 +66,7 @@ class Specification:
         networks = self["student"]["network"]
         if self["teacher"]:
             networks = f"{self.teacher_network}-{networks}"
+        networks = networks.replace(":", ".")
         return str(
             PurePosixPath(self["dataset"]["name"], networks, self.method_label, f"s{self['seed']}-{self.digest[:12]}")
         )
@@ -84,7 +86,12 @@ class Specification:
     @property
     def teacher_network(self):
         teacher = self["teacher"]
-        return teacher["id"].split("/")[1] if teacher["kind"] == "run" else teacher["network"]
+        return teacher["id"].split("/")[1].replace(".", ":") if teacher["kind"] == "run" else teacher["network"]
+
+    @property
+    def networks(self):
+        """Names of the student's network and, where there is one, of the teacher's."""
+        return [self["student"]["network"], *([self.teacher_network] if self["teacher"] else [])]
 
     @property
     def teacher_id(self):
@@ -246,11 +253,14 @@ def evaluated(dataset, network, protocol=PUBLISHED):
     stated = {field: declared[field] for field in DIGESTS if declared[field] is not None}
     digests = {field: value for field, value in stated.items() if field not in COUNTS} or stated
     digests |= {"like": declared["like"]} if "like" in declared else {}
+    code = components.network(network, dataset)
+    student = {"network": network, "version": code["version"], "weights": None}
+    student |= {"source_sha256": code["sha256"]} if "file" in code else {}
     return {
         "schema": SCHEMA,
         "task": "classification",
         "dataset": {"name": dataset, "version": declared["version"], **digests, "protocol": protocol},
-        "student": {"network": network, "version": components.networks(dataset)[network]["version"], "weights": None},
+        "student": student,
     }
 
 

@@ -70,6 +70,7 @@ class Suite:
                 "row": cell.row,
                 "notes": list(cell.notes),
                 "method_file": components.methods()[cell.specification["method"]["name"]].get("file"),
+                **_network_files(cell.specification),
             }
             for cell in reversed(self.cells)
         }
@@ -219,6 +220,13 @@ def _with_overlaps(cells, remedy):
             who = f"{cell.teacher} of seed {cell.seed} is a student in row {students[cell.teacher, cell.seed]}, too"
             cell = cell._replace(notes=(*cell.notes, f"{who}, and both start from the same weights; {remedy}"))
         yield cell
+
+
+def _network_files(specification):
+    """{"network_files": [the user's own that a run and its teacher have their networks from]}, {} if there are none."""
+    own = (components.own_networks.get(name, {}).get("file") for name in specification.networks)
+    files = sorted(set(filter(None, own)))
+    return {"network_files": files} if files else {}
 
 
 def _loggers(config):

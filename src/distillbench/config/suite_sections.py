@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from distillbench.config import components, method_files
+from distillbench.config import components, own_files
 from distillbench.config.protocols import read_protocol
 from distillbench.config.published import Published, as_its_code, read_published
 from distillbench.config.resolve import Written, flatten, needs_teacher, read_keys
@@ -24,6 +24,7 @@ SECTIONS = (
     "teachers",
     "teacher_seed",
     "pairs",
+    "network_files",
     "method_files",
     "methods",
     "sweep",
@@ -93,7 +94,7 @@ class Sections:
 
 
 def read_sections(name, root="."):
-    """`Sections` of params/NAME.yaml, its method files in use. Raises UserError, one line, for the first fault."""
+    """`Sections` of params/NAME.yaml, its own files in use. Raises UserError, one line, for the first fault."""
     require_suite(name, root)
     source = f"params/{name}.yaml"
     return _Reader(name, source, read_yaml(Path(root) / source), root).sections()
@@ -110,18 +111,21 @@ class _Reader:
         for section in REQUIRED:
             if section not in content:
                 raise self.error(section, f"is missing; a suite needs {', '.join(REQUIRED)}")
-        files = content.get("method_files", [])
-        if not isinstance(files, list) or not all(isinstance(file, str) and file for file in files):
-            raise self.error("method_files", f"{files!r} is not valid here, expected a list of files, e.g. [my/kd2.py]")
-        method_files.use(files, root, f"{source}: method_files")
+        own_files.use(self.files("method_files"), self.files("network_files"), root, source)
 
     def sections(self):
         self.protocol = read_protocol(self.content.get("protocol", PUBLISHED), f"{self.source}: protocol")
         base, teachers = self.flat("base", self.content.get("base", {}), below_rows=True), self.teachers()
         dataset, seeds = self.dataset(), tuple(self.seeds(teachers.matched))
         pairs, rows = self.pairs(dataset), self.rows(dataset, base)
-        notes = tuple(self.unused([row.written for row in rows]))
+        notes = tuple(self.unused([row.written for row in rows], pairs))
         return Sections(self.name, self.source, dataset, self.protocol, seeds, base, teachers, pairs, rows, notes)
+
+    def files(self, section):
+        files = self.content.get(section, [])
+        if not isinstance(files, list) or not all(isinstance(file, str) and file for file in files):
+            raise self.error(section, f"{files!r} is not valid here, expected a list of files, e.g. [my/own.py]")
+        return files
 
     def error(self, place, message):
         return UserError(f"{self.source}: {place}: {message}")
@@ -134,13 +138,17 @@ class _Reader:
                 raise self.error(f"{place}.{key}", f"is set by `{section}`; remove it")
         return written
 
-    def unused(self, rows):
-        """Yield a line for each option and file of this suite that no row uses."""
+    def unused(self, rows, pairs):
+        """Yield a line for each option and file of this suite that no row and no pair uses."""
         if "checkpoint" in self.content.get("teachers", {}) and not any(map(needs_teacher, rows)):
             yield f"{self.source}: teachers.checkpoint: no row learns from a teacher; remove it or add a row"
         for name in components.own_methods.keys() - {row.values.get("DISTILLER.TYPE") for row in rows}:
             file = components.own_methods[name]["file"]
             yield f"{self.source}: method_files: {file}: no row is of type {name}; remove it or add a row"
+        used = {components.own_networks.get(name, {}).get("file") for pair in pairs for name in pair[:2]}
+        for file in dict.fromkeys(declared["file"] for declared in components.own_networks.values()):
+            if file not in used:
+                yield f"{self.source}: network_files: {file}: no pair has a network of it; remove it or add a pair"
 
     def dataset(self):
         name = self.content["dataset"]
@@ -227,13 +235,10 @@ class _Reader:
         return tuple(pairs)
 
     def require_network(self, place, name, dataset):
-        known = components.networks(dataset)
-        if not known:
-            raise self.error(place, f"there are no networks for {dataset} yet; choose another dataset")
-        if isinstance(name, str) and name not in known and any(name in zoo for zoo in components.zoos().values()):
-            raise self.error(place, f"{name} is no network for {dataset}; valid: {', '.join(sorted(known))}")
-        if not isinstance(name, str) or name not in known:
-            raise self.error(place, one_of(name, known, "network"))
+        try:
+            components.network(name, dataset)
+        except UserError as error:
+            raise self.error(place, error) from None
 
     def rows(self, dataset, base):
         """Each `Row`, sweeps expanded. base: keys below them."""

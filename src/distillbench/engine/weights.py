@@ -81,6 +81,7 @@ def deployed_network(specification, labels=()):
     Of a method in a file that is not in use, not as it was, or not importable here, it is the student.
     """
     name = specification["dataset"]["name"]
+    _require_network(specification)
     dataset, student = components.datasets()[name], build_network(specification["student"]["network"], name)
     method = _method_class(specification)
     if not method or method.deployed is Method.deployed:
@@ -88,6 +89,18 @@ def deployed_network(specification, labels=()):
     teacher = specification["teacher"] and build_network(specification.teacher_network, name)
     context = Context(dataset["num_classes"], dataset["image_size"], labels, specification["seed"], student, teacher)
     return build_method(specification, context).deployed(student)
+
+
+def _require_network(specification):
+    """Raise UserError unless a network of the user's own or of a library is here as it was when the run was planned."""
+    stated, run = specification["student"], specification.id
+    declared = components.network(stated["network"], specification["dataset"]["name"])
+    if declared.get("sha256") != stated.get("source_sha256"):
+        what = f"{stated['network']} is not as it was when {run} was planned"
+        raise UserError(f"{declared.get('file', 'the package')}: {what}; restore the file, or plan and train again")
+    if "library" in declared and declared["version"] != stated["version"]:
+        what = f"{stated['network']} is that of version {stated['version']}, {declared['version']} is installed"
+        raise UserError(f"{run}: {what}; install that version, or plan and train again")
 
 
 def _method_class(specification):

@@ -1,5 +1,6 @@
 """What a network says of itself in one pass over a blank image, in evaluation mode: nothing of it changes."""
 
+import copy
 from contextlib import contextmanager
 
 import torch
@@ -12,7 +13,9 @@ def shapes(network, image_size):
     """The `Output` for a batch of two, on the meta device. On that device itself the pass would import a compiler."""
     with _evaluated(network, image_size) as images, torch.no_grad():
         logits, features = network(images)
-    return Output(logits.to("meta"), {name: _on_meta(feature) for name, feature in features.items()})
+    on_meta = copy.copy(features)  # which may have a reason for what is not there
+    on_meta.update((name, _on_meta(feature)) for name, feature in features.items())
+    return Output(logits.to("meta"), on_meta)
 
 
 def bn_before_relu(network, image_size):

@@ -1,5 +1,7 @@
 """Networks: a folder a zoo, a file a family. A family's file declares its `name`, `version` and `networks`.
 
+Beside them there are those in files of the user's own and of other libraries, whose features hooks see (`hooked`).
+
 A dataset names its zoo: a network of one name is another for images of another size. Files here beside the folders have
 what several families are made of.
 
@@ -21,15 +23,26 @@ import torch
 import torch.nn as nn
 
 from distillbench.config import components
+from distillbench.models.hooked import with_features
+from distillbench.models.library import library_network
 
 
 def build_network(name, dataset):
     """The network of a name for a dataset of a name, its weights freshly drawn from torch's global generator.
 
-    dataset: has the number of classes, and the zoo in which the name is looked up.
+    dataset: has the number of classes, and the zoo in which the name is looked up. Raises UserError where there is none
+    of this name; for one of the user's own or of a library also as `hooked.with_features` does.
     """
-    network, num_classes = components.networks(dataset)[name], components.datasets()[dataset]["num_classes"]
-    return components.module("family", network).build(num_classes=num_classes, **network["arguments"])
+    declared, data = components.network(name, dataset), components.datasets()[dataset]
+    num_classes, named = data["num_classes"], {}
+    if "library" in declared:
+        network = library_network(name, num_classes)
+    else:
+        network = components.module("family", declared).build(num_classes=num_classes, **declared["arguments"])
+        named = {field: declared[field] for field in ("stages", "stem", "head") if field in declared}
+    if "library" in declared or "file" in declared:
+        return with_features(network, name, data["image_size"], num_classes, **named)
+    return network
 
 
 @torch.no_grad()

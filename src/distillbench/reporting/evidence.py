@@ -58,8 +58,7 @@ def references(specification):
         used[f"optimizer {optimizer}"] = components.optimizers().get(optimizer, {})
     dataset = specification["dataset"]["name"]
     used[f"dataset {dataset}"] = components.datasets()[dataset]
-    teacher = [specification.teacher_network] if specification["teacher"] else []
-    for network in (*teacher, specification["student"]["network"]):
+    for network in reversed(specification.networks):
         used[f"network {network}"] = components.networks(dataset).get(network, {})
     return {what: declared.get("bibtex", "").strip() for what, declared in used.items()}
 

@@ -135,10 +135,11 @@ def _references(root):
 def _code(root, layers):
     """[(mode, kind, object, name) of what decides a commit's runs, for each layer].
 
-    That is src/ and params/, or everything where a suite uses method files or published ones, which may lie anywhere.
+    That is src/ and params/, or everything where a suite uses files of methods, of networks or published ones, which
+    may lie anywhere.
     """
     paths = ["src", "params"]
-    named = ("-e", "method_files", "-e", "published")
+    named = ("-e", "method_files", "-e", "network_files", "-e", "published")
     if any(_succeeds(root, "grep", "-q", *named, layer, "--", "params") for layer in layers):
         paths = []
     trees = [_git(root, "ls-tree", "-z", layer, "--", *paths) for layer in layers]
