@@ -44,8 +44,8 @@ PAIRS = {  # by kind: (dataset, teacher, student), the first for combinations
     "ImageNet": [("imagenet", "ResNet34", "ResNet18"), ("imagenet", "ResNet50", "MobileNetV1")],
 }
 MDISTILLER = "mdistiller"
-ROWS = {name: {"DISTILLER.TYPE": name} for name in components.packaged_methods()}
-ROWS[f"KDSVD {MDISTILLER}"] = {"DISTILLER.TYPE": "KDSVD", "KDSVD.OFFICIAL": MDISTILLER}  # which every pair can have
+SVD = {"DISTILLER.TYPE": "KDSVD", "KDSVD.OFFICIAL": MDISTILLER}  # which every pair can have
+ROWS = {name: {"DISTILLER.TYPE": name} for name in components.packaged_methods()} | {f"KDSVD {MDISTILLER}": SVD}
 REFUSED = {  # row: on which pairs, by (teacher, student); the only ones
     "KDSVD": [
         ("wrn_40_2", "wrn_40_1"),
@@ -107,7 +107,7 @@ def combined():
     cells = []
     for name in components.packaged_methods():
         for row, keys in contract.combinations(name).items():
-            keys = keys | (ROWS[f"KDSVD {MDISTILLER}"] if name == "KDSVD" else {})
+            keys = keys | (SVD if name == "KDSVD" else {})
             cells += [Cell(row, keys, kind, pairs[0]) for kind, pairs in PAIRS.items() if row != name]
     for name, declared in components.packaged_methods().items():
         if "OFFICIAL" in declared["keys"] and f"{name} {MDISTILLER}" not in ROWS:
@@ -116,8 +116,8 @@ def combined():
     return cells
 
 
-def outcome(cell, rules=RULES):
-    """What became of a cell: one of the expected outcomes, or what is broken."""
+def outcome(cell, rules=None):
+    """What became of a cell: one of the expected outcomes, or what is broken; rules: in place of `RULES`."""
     torch.set_num_threads(1)
     dataset, teacher, student = cell.pair
     keys = {"DATASET.TYPE": dataset, "DISTILLER.TEACHER": teacher, "DISTILLER.STUDENT": student}
@@ -127,7 +127,7 @@ def outcome(cell, rules=RULES):
         contract.learner(keys)
     except UserError as refusal:
         return REFUSAL if cell.expected == REFUSAL else f"refused: {refusal}"
-    for rule in rules:
+    for rule in RULES if rules is None else rules:
         try:
             rule(keys)
         except Exception as error:  # whatever the method's code raises

@@ -2,6 +2,7 @@
 
 import re
 
+import costs
 import grid
 import pytest
 from standins import ROOT
@@ -60,12 +61,40 @@ def test_a_broken_rule_and_a_refusal_that_nobody_expects_are_told(monkeypatch, c
     assert "no cell has all the words" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_cells_that_are_not_as_expected_are_counted_and_fail(monkeypatch, capsys, broken):
+    monkeypatch.setattr(grid, "RULES", ())
+    if broken:
+        monkeypatch.setitem(grid.REFUSED, "KDSVD", [])
+    assert grid.main(["KDSVD vgg13", "SP vgg13", "--jobs", "1"]) == int(broken)
+    printed = capsys.readouterr()
+    number, refusal = (5, "BROKEN") if broken else (6, "refused")
+    assert f"{number} of 6 cells as expected" in printed.out and f"1 {refusal}" in printed.out
+    assert printed.err.count("(expected: ") == int(broken)
+
+
+def test_maps_of_one_pixel_are_no_reason_to_break_a_rule():
+    contract.can_be_replayed({"DISTILLER.STUDENT": "MobileNetV2", "DISTILLER.TYPE": "NONE"})
+
+
 def test_the_documentation_has_the_table_of_the_grid_and_what_is_refused():
     """If this fails: python tools/grid.py"""
     page = (ROOT / "docs" / "methods.md").read_text()
     assert grid.table([(cell, cell.expected) for cell in grid.grid()]) in page
     told = re.findall(r"`(\w+) -> (\w+)`", page.partition("## On which pairs")[2].partition("\n## ")[0])
     assert sorted(told) == sorted(pair for pairs in grid.REFUSED.values() for pair in pairs)
+
+
+def test_costs_are_those_of_the_methods_own_parts_and_relative_to_kd(monkeypatch):
+    monkeypatch.setattr(costs, "IMAGES", 500)
+    monkeypatch.setattr(costs, "BATCH", 4)
+    kd = costs.built("KD", ("resnet20", "resnet8"))
+    kd.pair, kd.counts = ("resnet20", "resnet8"), costs.counts(kd)
+    assert costs.row("KD", kd, 1)[:-1] == ("KD", "", "", "1.00", "1.00")
+    _, trained, remembered, _, operations, _ = costs.row("CRD", kd, 1)
+    assert trained == f"{2 * (64 + 1) * 128:,}" and 2 * 500 * 128 < int(remembered.replace(",", "")) < 2 * 500 * 140
+    assert 1.2 < float(operations) < 3
+    assert 0.2 < float(costs.row("NONE", kd, 1)[3]) < 0.5  # of 40.8 and three times 12.5
 
 
 def test_the_suite_of_all_methods_has_them_all():

@@ -15,7 +15,7 @@ from distillbench.engine.replay import Replayed
 from distillbench.engine.weights import weights_digest
 from distillbench.methods.base import Context, Output
 from distillbench.methods.dry_pass import bn_before_relu, shapes
-from distillbench.models import build_network, network_cost
+from distillbench.models import build_network, calibrate, network_cost
 
 PUBLISHED = {  # parameters, as the papers and reference vectors count them
     "cifar100": {
@@ -110,6 +110,14 @@ def test_an_output_holds_the_features_of_the_contract(dataset, name):
     assert sizes == sorted(sizes, reverse=True) and sizes[0] >= images.shape[2] / 2
     assert len(output.stages()) == len(sizes) - 1 == len(output.stages("preact_feats"))
     assert output.stages()[-1] is output.features["feats"][-1]
+
+
+def test_a_calibrated_network_has_the_statistics_of_its_images():
+    network, images = filled("cifar100", "resnet8")
+    calibrate(network, images)
+    seen = network.conv1(images)
+    torch.testing.assert_close(network.bn1.running_mean, seen.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(network.bn1.running_var, seen.var(dim=(0, 2, 3)))
 
 
 @of_every_network

@@ -241,13 +241,15 @@ def test_a_file_is_not_executed_for_planning(own):
     [
         ("return (right * each).mean()", "return right * each", contract.gives_finite_losses, "0-d tensor"),
         ("return (right * each).mean()", "return each.mean().detach()", contract.gives_finite_losses, "a gradient"),
+        ("(right * each).mean()", "(right * each).mean() + (each - each).mean().sqrt()", contract.gives_finite_losses,
+         "the gradient of student.*not finite"),
         ("(right * each).mean()", "each.mean() if right.sum() else each.sum()", contract.waits_for_no_device, "item"),
         ("(right * each).mean()", "F.dropout(each).mean()", contract.is_a_function_of_the_seed, "one seed differ"),
         ("(right * each).mean()", "1e6 * each.mean()", contract.learns, "signs and weights"),
         ("        temperature = ", "        self.n = 1 + getattr(self, 'n', 0)\n        temperature = self.n * ",
          contract.resumes, "keep what changes in buffers"),
     ],
-    ids=["not a mean", "no gradient", "read back", "random", "diverges", "state not saved"],
+    ids=["not a mean", "no gradient", "infinite gradient", "read back", "random", "diverges", "state not saved"],
 )  # fmt: skip
 def test_the_contract_names_what_is_broken(own, old, new, rule, says):
     edited(own, old, new)

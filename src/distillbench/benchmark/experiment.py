@@ -16,7 +16,7 @@ from distillbench.engine.feed import Feed, Split
 from distillbench.engine.streams import generator, initialisation
 from distillbench.engine.weights import weights_digest
 from distillbench.errors import UserError, one_of
-from distillbench.models import build_network
+from distillbench.models import build_network, calibrate
 from distillbench.store.tables import header_of, key_of
 
 DATASET = "cifar100"
@@ -98,12 +98,9 @@ def write_teacher(network, path):
     """Weights of a teacher that was never trained, whose activations and logits have the size of a trained one's."""
     with initialisation(0, "teacher"):
         teacher = build_network(network, DATASET)
-    for module in teacher.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the average of all batches, of which there is one
+    calibrate(teacher, torch.randn(CALIBRATION, 3, 32, 32, generator=generator(0, "calibration")))
     *_, classifier = (module for module in teacher.modules() if isinstance(module, nn.Linear))
     with torch.no_grad():
-        teacher(torch.randn(CALIBRATION, 3, 32, 32, generator=generator(0, "calibration")))
         classifier.weight *= SURENESS
     torch.save(teacher.state_dict(), path)
 

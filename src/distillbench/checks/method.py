@@ -15,7 +15,7 @@ from distillbench.engine.sums import averages
 from distillbench.engine.weights import deployed_network, weights_digest
 from distillbench.errors import UserError
 from distillbench.methods import method_class
-from distillbench.models import build_network
+from distillbench.models import build_network, calibrate
 
 TEACHER = {"kind": "run", "id": "digits/resnet8/none/s0-000000000000", "checkpoint": "last"}
 NUM_IMAGES = 1024
@@ -87,12 +87,19 @@ def learner(keys, num_images=NUM_IMAGES):
     config, transforms, _ = resolve((), flatten({**BASE, **keys}, "check"))
     teacher = TEACHER if components.methods()[keys["DISTILLER.TYPE"]]["teacher"] != "none" else None
     specification = build_specification(config, transforms=transforms, teacher=teacher, seed=0)
-    with initialisation(0, "teacher"):
-        network = teacher and build_network(config.DISTILLER.TEACHER, config.DATASET.TYPE).requires_grad_(False).eval()
+    network = teacher and _untrained(config.DISTILLER.TEACHER, components.datasets()[config.DATASET.TYPE])
     built = Learner(specification, generated_feed(specification, num_images), network)
     built.specification, built.batch = specification, config.SOLVER.BATCH_SIZE
     built.begin(EPOCHS[-1], config.SOLVER.LR)
     return built
+
+
+def _untrained(network, dataset):
+    """A frozen network whose activations have the size of a trained one's."""
+    with initialisation(0, "teacher"):
+        teacher = build_network(network, dataset["name"])
+        calibrate(teacher, torch.randn(4, 3, dataset["image_size"], dataset["image_size"]))
+    return teacher.requires_grad_(False).eval()
 
 
 def steps(built, *sizes):

@@ -46,6 +46,18 @@ def build_network(name, dataset):
 
 
 @torch.no_grad()
+def calibrate(network, images):
+    """Give a network that was never trained the running statistics of images [N, 3, H, W], in training mode.
+
+    In evaluation mode its activations then have the size of those of a trained one.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the average of all batches, of which there is one
+    network.train()(images)
+
+
+@torch.no_grad()
 def network_cost(network, image_size):
     """(parameters, multiply-adds of one image) of a network; the latter of convolutions and linear layers."""
     counts = []
