@@ -94,7 +94,8 @@ class Act:
         Path("act.py").write_text(f"import os, pathlib\npathlib.Path('pid').write_text(f'{{os.getpid()}} ')\n{text}")
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         # env: what a library of this process (readline) put into its environment is not in Python's
-        self.job = subprocess.Popen(command or JOB, env=dict(os.environ), **streams, **options)
+        options |= {"env": dict(os.environ), "preexec_fn": _hear_signals}
+        self.job = subprocess.Popen(command or JOB, **streams, **options)
 
     @property
     def pid(self):
@@ -111,6 +112,12 @@ class Act:
     def end(self):
         out, err = self.job.communicate(timeout=60)
         return self.job.returncode, out, err
+
+
+def _hear_signals():
+    """Also where these tests run in the background, which ignores some."""
+    for number in warm.PASSED_ON:
+        signal.signal(number, signal.SIG_DFL)
 
 
 ACTS = {
@@ -211,7 +218,7 @@ OTHER = {
     "an environment": ("env", "OMP_NUM_THREADS=2", *JOB),
     "a folder": ("sh", "-c", f"cd params; ln -sf ../act.py ../pid .; exec {' '.join(JOB)}"),
     "a mask": ("sh", "-c", f"umask 0070; exec {' '.join(JOB)}"),
-    "an interpreter": (os.path.realpath(sys.executable), *JOB[1:]),
+    "an interpreter": ("python3", *JOB[1:]),
     "a command": (*JOB[:3], "ls"),
     "no socket": ("env", f"{warm.VARIABLE}=never", *JOB),
 }
