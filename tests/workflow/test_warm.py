@@ -173,8 +173,8 @@ def test_a_signal_to_a_job_does_what_it_would_by_itself(here, monkeypatch, numbe
     def ends():
         act = Act(SLEEP)
         act.says("ready")
-        act.job.send_signal(number)
         assert not act.warm or os.getpgid(act.pid) != os.getpgid(act.job.pid), "a terminal's would reach both"
+        act.job.send_signal(number)
         return act.warm, act.end()[:2], alive(act.pid)
 
     cold = ends()
