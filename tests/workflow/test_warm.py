@@ -49,7 +49,18 @@ def warm_processes(folder):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def heard():
+    """Signals are, also where these tests run in the background, which ignores some."""
+    ignored = [number for number in warm.PASSED_ON if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, heard):
     """A project whose commands are act.py, which a test writes, and whose warm process imports little, to be quick."""
     project = new_project(tmp_path)
     needed = next(line for line in (tmp_path / WARM).read_text().splitlines() if line.startswith("NEEDED = "))
@@ -94,8 +105,7 @@ class Act:
         Path("act.py").write_text(f"import os, pathlib\npathlib.Path('pid').write_text(f'{{os.getpid()}} ')\n{text}")
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         # env: what a library of this process (readline) put into its environment is not in Python's
-        options |= {"env": dict(os.environ), "preexec_fn": _hear_signals}
-        self.job = subprocess.Popen(command or JOB, **streams, **options)
+        self.job = subprocess.Popen(command or JOB, env=dict(os.environ), **streams, **options)
 
     @property
     def pid(self):
@@ -112,12 +122,6 @@ class Act:
     def end(self):
         out, err = self.job.communicate(timeout=60)
         return self.job.returncode, out, err
-
-
-def _hear_signals():
-    """Also where these tests run in the background, which ignores some."""
-    for number in warm.PASSED_ON:
-        signal.signal(number, signal.SIG_DFL)
 
 
 ACTS = {
