@@ -229,6 +229,13 @@ def test_the_stem_of_mobilenetv1_is_the_map_before_its_first_stage():
     torch.testing.assert_close(third, features["feats"][0])
 
 
+@pytest.mark.parametrize("size, sizes", [(32, [32, 16, 8, 4, 4]), (48, [48, 24, 12, 6, 6]), (64, [64, 32, 16, 8, 4])])
+def test_a_vgg_halves_the_maps_of_images_of_64_pixels_once_more(size, sizes):
+    """As mdistiller's, at a08d46f."""
+    _, features = build_network("vgg8", "cifar100").eval()(torch.zeros(1, 3, size, size))
+    assert [maps.shape[-1] for maps in features["feats"]] == sizes
+
+
 @pytest.mark.parametrize("dataset, name", [*CLASSES[2:], ("cifar100", "ResNet50")])
 def test_first_weights_are_drawn_as_published(dataset, name):
     """Convolutions normal, of variance 2 / (outputs of a window), or as torch draws them; so too the classifier."""

@@ -49,7 +49,18 @@ def warm_processes(folder):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def heard():
+    """Signals are, also where these tests run in the background, which ignores some."""
+    ignored = [number for number in warm.PASSED_ON if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, heard):
     """A project whose commands are act.py, which a test writes, and whose warm process imports little, to be quick."""
     project = new_project(tmp_path)
     needed = next(line for line in (tmp_path / WARM).read_text().splitlines() if line.startswith("NEEDED = "))
@@ -166,8 +177,8 @@ def test_a_signal_to_a_job_does_what_it_would_by_itself(here, monkeypatch, numbe
     def ends():
         act = Act(SLEEP)
         act.says("ready")
-        act.job.send_signal(number)
         assert not act.warm or os.getpgid(act.pid) != os.getpgid(act.job.pid), "a terminal's would reach both"
+        act.job.send_signal(number)
         return act.warm, act.end()[:2], alive(act.pid)
 
     cold = ends()
@@ -211,7 +222,7 @@ OTHER = {
     "an environment": ("env", "OMP_NUM_THREADS=2", *JOB),
     "a folder": ("sh", "-c", f"cd params; ln -sf ../act.py ../pid .; exec {' '.join(JOB)}"),
     "a mask": ("sh", "-c", f"umask 0070; exec {' '.join(JOB)}"),
-    "an interpreter": (os.path.realpath(sys.executable), *JOB[1:]),
+    "an interpreter": ("python3", *JOB[1:]),
     "a command": (*JOB[:3], "ls"),
     "no socket": ("env", f"{warm.VARIABLE}=never", *JOB),
 }

@@ -44,8 +44,9 @@ class VGG(nn.Module):
 
     def forward(self, x):
         feats, preact_feats = [], []
+        halved = (1, 2, 3, 4) if x.shape[2] == 64 else (1, 2, 3)  # as published
         for i in range(len(WIDTHS)):
-            if i in (1, 2, 3):
+            if i in halved:
                 x = F.max_pool2d(x, 2)
             preact = getattr(self, f"block{i}")(x)
             x = F.relu(preact)
