@@ -138,7 +138,7 @@ def outcome(cell, rules=None):
 def table(outcomes):
     """A table in Markdown: on how many pairs of each kind a method is kept or refused; outcomes: [(cell, text)]."""
     lines = [["method", *(f"{kind} ({len(pairs)})" for kind, pairs in PAIRS.items())]]
-    for row in ROWS:
+    for row in (row for row in ROWS if any(cell.row == row for cell, _ in outcomes)):
         found = [[text for cell, text in outcomes if (cell.row, cell.kind) == (row, kind)] for kind in PAIRS]
         lines.append([row, *map(_counted, found)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
