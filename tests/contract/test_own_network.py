@@ -282,7 +282,7 @@ def test_maps_of_a_network_of_torchvision_are_its_stages():
 def test_maps_of_other_libraries_are_the_last_of_each_size(name, size, maps):
     library = name.partition(":")[0]
     pytest.importorskip(library, reason=f"{library} is not installed")
-    from distillbench.models.library import library_network
+    from distillbench.models.libraries import library_network
 
     output = shapes(with_features(library_network(name, 10), name, size, 10), size)
     assert " ".join(f"{map.shape[1]}@{map.shape[2]}" for map in output.maps()) == maps

@@ -24,7 +24,7 @@ import torch.nn as nn
 
 from distillbench.config import components
 from distillbench.models.hooked import with_features
-from distillbench.models.library import library_network
+from distillbench.models.libraries import library_network
 
 
 def build_network(name, dataset):
