@@ -3,7 +3,7 @@ images.
 
 "published": all training images, and the best epoch is the one with the best test accuracy, as in the papers.
 {"holdout": FRACTION, "salt": N}: that fraction of each class of the training images is held out, by a hash; the best
-epoch is the best on these, and the test images are evaluated once, at the end. Another salt holds out others.
+epoch is the best on these, and the test images are looked at in the end alone. Another salt holds out others.
 """
 
 from distillbench.config.keys import Key

@@ -23,7 +23,7 @@ STYLE = Path(__file__).with_name("matplotlibrc")
 SETTINGS = {name: value for name, value in matplotlib.rc_params_from_file(STYLE).items() if name != "backend"}
 COLOURS = SETTINGS["axes.prop_cycle"].by_key()["color"]
 MARKERS = "os^vP*Xd"
-DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 2)))
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (9, 2)))
 GREY = "0.35"
 
 
@@ -39,7 +39,7 @@ def entitle(figure, table, title):
 
 
 def look(number):
-    """Colour and dashes of the number-th line: two lines differ in both."""
+    """Colour and dashes of the number-th line: two lines differ in both; where a colour comes again, in plain sight."""
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
 
 
