@@ -222,6 +222,37 @@ def test_params_are_never_overwritten_and_a_difference_is_said(made, here, capsy
     assert Path("params/small.yaml").read_text() == text
 
 
+def test_what_a_suite_includes_is_in_its_archive_and_a_difference_in_it_is_said(made, tmp_path, monkeypatch, capsys):
+    for name in ("there", "here"):
+        shutil.copytree(made, tmp_path / name)
+        (tmp_path / name / "params/common").mkdir()
+        *head, rows = stores.SUITE.partition("methods:")
+        (tmp_path / name / "params/small.yaml").write_text(f"include: common/rows.yaml\n{head[0]}")
+        (tmp_path / name / "params/common/rows.yaml").write_text(f"methods:{rows}")
+    exported(tmp_path / "there", "--out", "shared.tar")
+    names = [member.name for member, _ in contents(tmp_path / "there/shared.tar")]
+    assert [name for name in names if name.startswith("params/")] == ["params/common/rows.yaml", "params/small.yaml"]
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["import", "../there/shared.tar"]) == 0
+    assert "params/" not in capsys.readouterr().out
+    Path("params/common/rows.yaml").unlink()
+    assert main(["import", "../there/shared.tar"]) == 0
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert note.startswith(
+        "note: params/common/rows.yaml is not here; `tar -xOf ../there/shared.tar params/common/rows"
+    )
+
+
+@pytest.mark.parametrize("name", ["params/../x.yaml", "params/x.yml", "params/common/.yaml", "params//x.yaml"])
+def test_a_name_that_no_params_file_has_is_refused(made, here, capsys, name):
+    content = dict((member.name, data) for member, data in contents(made / "all.tar"))
+    manifest = json.loads(content.pop(MANIFEST))
+    manifest["files"][name] = manifest["files"]["params/small.yaml"]
+    write(here / "bad.tar", {MANIFEST: to_json(manifest).encode(), **content, name: content["params/small.yaml"]})
+    assert main(["import", "bad.tar"]) == 2
+    assert "is not a run file of its manifest" in capsys.readouterr().err
+
+
 def test_export_and_import_import_no_torch(made, here):
     program = (
         "import sys; from distillbench.commands import main\n"
