@@ -21,6 +21,10 @@ class Trainer:
         """Make what is kept between steps."""
         self.optimizer = implementation("optimizer", schedule["TYPE"])(self.parameters, schedule)
 
+    def update(self, losses):
+        """One step along the gradients of losses, 0-d tensors by name."""
+        self.descend(*self.gradients(losses))
+
     def gradients(self, losses):
         """(gradients of the sum of the losses,): a list with one, or None, for each parameter.
 
