@@ -356,8 +356,10 @@ def test_dots_control_has_the_weights_that_its_momenta_stand_for(name, row):
     }
 
 
-def test_imagenets_batches_are_the_published_ones():
+def test_imagenets_batches_are_the_published_ones_with_the_statistics_of_eight_gpus():
     sizes = {cell.row: cell.specification["batch"]["size"] for cell in papers("imagenet").cells}
+    statistics = {cell.row: cell.specification["batch"]["statistics"] for cell in papers("imagenet").cells}
+    assert statistics == {row: size // 8 for row, size in sizes.items()}
     rates = {cell.row: cell.specification["schedule"]["LR"] for cell in papers("imagenet").cells}
     others = {"CRD": (256, 0.1), "REVIEWKD": (256, 0.1), "OFD": (128, 0.05)}
     for row, size in sizes.items():
