@@ -14,7 +14,7 @@ base: {SOLVER: {EPOCHS: 1, BATCH_SIZE: 4, LR_DECAY_STAGES: [1]}}
 pairs: [{teacher: resnet14, student: resnet8, DKD.BETA: 2}]
 methods: {CRD: {CRD.NCE.K: 8}}
 """
-SHARED = "params/common/methods.yaml"
+SHARED = "params/common/rows.yaml"
 
 
 @pytest.fixture
