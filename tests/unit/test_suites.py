@@ -85,6 +85,13 @@ def test_mappings_merge_by_key_and_the_includer_wins_dotted_or_nested(project, k
     assert cells["KD"].control == "NONE" and cells["GKD"].specification["gradient_scaling"]
 
 
+def test_rows_keep_their_place_also_where_all_of_one_is_written_anew(project):
+    project(
+        own=f"{OWN}methods: {{new: {{like: NONE, SOLVER.LR: 1}}, NONE: {{DISTILLER.TYPE: NONE}}}}", common__rows=ROWS
+    )
+    assert row_names("own") == ["Teacher", "NONE", "KD", "new"]
+
+
 def test_lists_are_replaced_whole(project):
     shared = f"seeds: [0, 1, 2]\npairs: [{{teacher: resnet56, student: resnet8}}]\n{ROWS}"
     project(own=OWN, common__rows=shared)

@@ -149,15 +149,18 @@ def _over(above, below):
 def merged(below, above):
     """Two mappings in one, by key: mappings under one key are merged, of all else what stands above counts.
 
-    A key may be written dotted in one of them and nested in the other.
+    A key may be written dotted in one of them and nested in the other. Those of `below` come first, in their order.
     """
-    return _joined(_without(below, set(_paths(above))), above)
+    return _joined(below, _without(below, set(_paths(above))), above)
 
 
-def _joined(below, above):
-    both = {key: (below[key], above[key]) for key in below.keys() & above.keys()}
-    mappings = {key: _joined(*pair) for key, pair in both.items() if all(isinstance(side, dict) for side in pair)}
-    return {**below, **above, **mappings}
+def _joined(below, kept, above):
+    """`merged`, with what of `below` nothing above hides."""
+    found = {**kept, **above}
+    for key in kept.keys() & above.keys():
+        if isinstance(kept[key], dict) and isinstance(above[key], dict):
+            found[key] = _joined(below[key], kept[key], above[key])
+    return {key: found[key] for key in dict.fromkeys((*below, *above)) if key in found}
 
 
 def _paths(mapping, above=()):
