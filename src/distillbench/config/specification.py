@@ -12,7 +12,7 @@ import rfc8785
 
 from distillbench.config import components
 from distillbench.config.keys import UNSET
-from distillbench.config.kinds import COUNTS, DIGESTS
+from distillbench.config.kinds import BYTES, DIGESTS
 from distillbench.config.schema import SCHEMA, solver_keys
 from distillbench.errors import UserError
 from distillbench.files import read_json
@@ -38,6 +38,8 @@ NEUTRAL = {
         ("schedule", "NESTEROV"): False,
         ("schedule", "SCHEDULE"): "step",
         ("schedule", "WARMUP_EPOCHS"): 0,
+        # of ImageNet, whose classes were meant before they were named
+        ("dataset", "classes_sha256"): "70002b0ff5de60a3a17a82dbfcff291931f96225ddf941ad2e182fc39e183d15",
     }
 }
 
@@ -251,7 +253,7 @@ def evaluated(dataset, network, protocol=PUBLISHED):
     """What of a specification its evaluation depends on, as the code at hand does it. dataset, network: names."""
     declared = components.datasets()[dataset]
     stated = {field: declared[field] for field in DIGESTS if declared[field] is not None}
-    digests = {field: value for field, value in stated.items() if field not in COUNTS} or stated
+    digests = {field: stated[field] for field in BYTES if field in stated} or stated
     digests |= {"like": declared["like"]} if "like" in declared else {}
     code = components.network(network, dataset)
     student = {"network": network, "version": code["version"], "weights": None}
