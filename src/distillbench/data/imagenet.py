@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from distillbench.data.copies import Published
 from distillbench.data.jpeg import decode
-from distillbench.data.listing import THREADS, Files, Listing, files_digest, listed
+from distillbench.data.listing import THREADS, Files, Listing, files_digest
 from distillbench.errors import UserError
 
 name = "imagenet"
@@ -86,16 +86,15 @@ def files(folder, declared):
     if declared["classes_sha256"]:
         _require_published(root, train, test, declared)
     splits = []
-    for split, entries in (("train", train), ("val", test)):
-        sizes = listed(root, split, [name for name, _ in entries])
-        whole = [(name, size, numbers[wnid]) for (name, size), (_, wnid) in zip(sizes, entries, strict=True)]
-        splits.append(Listing.of(os.path.abspath(root), whole))
+    for entries in (train, test):
+        names, sizes, wnids = zip(*entries, strict=True)
+        splits.append(Listing.of(os.path.abspath(root), names, sizes, [numbers[wnid] for wnid in wnids]))
     decoded = sum(_decode_some(split) for split in splits)
     if declared["classes_sha256"]:
         digests = {"classes_sha256": classes_digest(classes)}
         verified = f"classes, counts, labels of val, {decoded} files decoded"
     else:
-        digests = {"files_sha256": files_digest(root, [name for name, _ in (*train, *test)] + list(labelled))}
+        digests = {"files_sha256": files_digest(root, [name for name, *_ in (*train, *test)] + list(labelled))}
         verified = "every file"
     source = {**digests, "version": declared["version"], "num_classes": len(classes), "verified": verified}
     return Files.of(*splits, {**source, "file": root.name})
@@ -116,22 +115,37 @@ def _entries(folder):
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror}); expected train/ and val/ beside each other") from None
+        raise UserError(
+            f"{folder}: cannot be read ({error.strerror}); expected train/ and val/ beside each other"
+        ) from None
 
 
 def _images(folder):
-    """Sorted names of the image files in a folder."""
-    return sorted(entry.name for entry in _entries(folder) if IMAGE.fullmatch(entry.name))
+    """[(name, bytes)] of the image files in a folder, sorted. Raises UserError for one that is empty."""
+    found = sorted((entry.name, _size(entry)) for entry in _entries(folder) if IMAGE.fullmatch(entry.name))
+    for name, size in found:
+        if not size:
+            raise UserError(f"{Path(folder, name)}: is empty; get the file again")
+    return found
+
+
+def _size(entry):
+    try:
+        return entry.stat().st_size
+    except OSError as error:  # of a broken link, for one
+        raise UserError(f"{entry.path}: cannot be read ({error.strerror}); get the file again") from None
 
 
 def _in_class_folders(root, split, classes):
-    """[(name below root, class)] of the images of a split. Raises UserError for a class without images."""
+    """[(name below root, bytes, class)] of the images of a split. Raises UserError for a class without images."""
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(_images, (root / split / name for name in classes)))
+        folders = [root / split / name for name in classes]
+        found = list(tqdm(pool.map(_images, folders), f"listing {split}", len(folders), disable=None))
     for name, images in zip(classes, found, strict=True):
         if not images:
             raise UserError(f"{root / split / name}: has no images; get the class again")
-    return [(f"{split}/{name}/{image}", name) for name, images in zip(classes, found, strict=True) for image in images]
+    folders = zip(classes, found, strict=True)
+    return [(f"{split}/{wnid}/{image}", size, wnid) for wnid, images in folders for image, size in images]
 
 
 def _require_classes(folder, classes, declared):
@@ -139,12 +153,14 @@ def _require_classes(folder, classes, declared):
     if not classes:
         raise UserError(f"{folder}: has no class folders; expected train/CLASS/*.JPEG")
     if declared["classes_sha256"] and len(classes) > declared["num_classes"]:
-        raise UserError(f"{folder}: {len(classes)} class folders, expected {declared['num_classes']}; remove the others")
+        raise UserError(
+            f"{folder}: {len(classes)} class folders, expected {declared['num_classes']}; remove the others"
+        )
 
 
 def _require_same_classes(root, classes, test):
     """Raise UserError, naming the folder or image, where a class is in one split alone."""
-    there = {wnid: name for name, wnid in reversed(test)}
+    there = {wnid: name for name, _, wnid in reversed(test)}
     for wnid in sorted(there.keys() - set(classes)):
         raise UserError(f"{root / 'train' / wnid}: is missing, and {there[wnid]} is of this class; get the class again")
     for wnid in classes:
@@ -154,19 +170,19 @@ def _require_same_classes(root, classes, test):
 
 def _require_published(root, train, test, declared):
     """Raise UserError unless classes, numbers of images and labels are the published ones."""
-    classes = {wnid for _, wnid in train}
+    classes = {wnid for *_, wnid in train}
     if classes_digest(classes) != declared["classes_sha256"]:
         raise UserError(f"{root / 'train'}: {len(classes)} classes, and not those of ImageNet; get the data set again")
-    for name, wnid in train:
+    for name, _, wnid in train:
         if not name.rpartition("/")[2].startswith(f"{wnid}_"):
             raise UserError(f"{root / name}: is named as an image of another class; get the class again")
     for split, entries, expected in (("train", train, declared["num_train"]), ("val", test, declared["num_test"])):
         if len(entries) != expected:
-            counts = Counter(wnid for _, wnid in entries)
+            counts = Counter(wnid for *_, wnid in entries)
             fewest = min(classes, key=lambda wnid: (counts[wnid], wnid))
             what = f"{len(entries)} images, {expected} are published; fewest, {counts[fewest]}, are of class {fewest}"
             raise UserError(f"{root / split}: {what}; get what is missing again")
-    labels = {Path(name).stem: wnid for name, wnid in test}
+    labels = {Path(name).stem: wnid for name, _, wnid in test}
     names = [VALIDATION_NAME.format(number + 1) for number in range(len(test))]
     for name in names:
         if name not in labels:
@@ -187,8 +203,8 @@ def _decode_some(split):
 
 
 def _flat(root, classes):
-    """((names of the files with labels), [(name below root, class)]) of a val/ without class folders."""
-    images = _images(root / "val")
+    """([names of the files with labels], [(name below root, bytes, class)]) of a val/ without class folders."""
+    images = {Path(name).stem: (name, size) for name, size in _images(root / "val")}
     if not images:
         raise UserError(f"{root / 'val'}: has no images; expected val/CLASS/*.JPEG, or val/*.JPEG with labels in {IDS}")
     for place, (name, read) in itertools.product(("", *DEVKIT), READERS.items()):
@@ -197,12 +213,13 @@ def _flat(root, classes):
             break
     else:
         raise UserError(f"{root / 'val'}: has images and no labels; put {', '.join(READERS)} or its devkit into {root}")
-    for image in images:
-        if Path(image).stem not in labels:
-            raise UserError(f"{root / 'val' / image}: has no label in {used[0]}; remove it, or get the labels again")
-    for stem in sorted(labels.keys() - {Path(image).stem for image in images}):
+    for stem, (name, _) in images.items():
+        if stem not in labels:
+            raise UserError(f"{root / 'val' / name}: has no label in {used[0]}; remove it, or get the labels again")
+    for stem in sorted(labels.keys() - images.keys()):
         raise UserError(f"{root / 'val' / stem}.JPEG: is missing, and has a label in {used[0]}; get it again")
-    return [path.relative_to(root).as_posix() for path in used], [(f"val/{i}", labels[Path(i).stem]) for i in images]
+    entries = [(f"val/{name}", size, labels[stem]) for stem, (name, size) in images.items()]
+    return [path.relative_to(root).as_posix() for path in used], entries
 
 
 def _by_number(labels):

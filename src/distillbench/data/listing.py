@@ -7,6 +7,7 @@ their sizes in bytes, so that one that was cut or replaced since is noticed when
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +15,15 @@ import numpy as np
 from tqdm import tqdm
 
 from distillbench.errors import UserError
+from distillbench.files import sha256_of
 
 FIELDS = tuple(f"{split}_{what}" for split in ("train", "test") for what in ("files", "sizes", "labels"))
 FOLDER, STATED = "folder", "sha256"
-THREADS = 16  # that wait for a disk at once
+THREADS, AT_ONCE = 16, 100  # that wait for a disk at the same time, and files that each takes
 
 
-class Listing(NamedTuple):
+@dataclass(frozen=True)
+class Listing:
     """The image files of a split, in its order: an image's position is its place in these arrays."""
 
     folder: str
@@ -32,10 +35,10 @@ class Listing(NamedTuple):
         return len(self.files)
 
     @classmethod
-    def of(cls, folder, entries):
-        """entries: (name, size, label) of each file."""
-        files, sizes, labels = zip(*entries, strict=True)
-        return cls(folder, np.array([os.fsencode(name) for name in files]), np.array(sizes), np.array(labels))
+    def of(cls, folder, files, sizes, labels):
+        """files: names as text."""
+        names = np.array([os.fsencode(name) for name in files])
+        return cls(folder, names, np.array(sizes, np.int64), np.array(labels, np.int64))
 
     def path(self, position):
         return Path(self.folder, os.fsdecode(self.files[position]))
@@ -65,11 +68,12 @@ class Files(NamedTuple):
     folder: str
     stated: str = ""  # digest of the lists
     source: dict = {}
+    staged: str = ""  # a folder with copies of the files, which are read there
 
     @classmethod
     def of(cls, training, test, source):
         """training, test: `Listing`."""
-        arrays = (*training[1:], *test[1:])
+        arrays = [array for split in (training, test) for array in (split.files, split.sizes, split.labels)]
         digest = hashlib.sha256()
         for name, array in zip(FIELDS, arrays, strict=True):
             digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
@@ -78,11 +82,11 @@ class Files(NamedTuple):
 
     @property
     def training(self):
-        return Listing(self.folder, self.train_files, self.train_sizes, self.train_labels)
+        return Listing(self.staged or self.folder, self.train_files, self.train_sizes, self.train_labels)
 
     @property
     def test(self):
-        return Listing(self.folder, self.test_files, self.test_sizes, self.test_labels)
+        return Listing(self.staged or self.folder, self.test_files, self.test_sizes, self.test_labels)
 
     @property
     def arrays(self):
@@ -102,39 +106,22 @@ class Files(NamedTuple):
     facts = origin
 
 
-def listed(folder, split, names):
-    """[(name, size)] of the files below a folder. Raises UserError for one that is empty or cannot be looked at.
-
-    split: for the progress; names: below the folder.
-    """
-
-    def size_of(name):
-        path = Path(folder, name)
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); get the data set again") from None
-        if not size:
-            raise UserError(f"{path}: is empty; get the file again")
-        return name, size
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(tqdm(pool.map(size_of, names), f"listing {split}", len(names), disable=None))
-
-
 def files_digest(folder, names):
     """SHA-256 over names and contents of files below a folder, in the order of their names."""
 
-    def line_of(name):
-        path = Path(folder, name)
-        try:
-            with open(path, "rb") as file:
-                return f"{hashlib.file_digest(file, 'sha256').hexdigest()} {name}\n"
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); get the file again") from None
+    def lines_of(some):
+        return [f"{_sha256_of(Path(folder, name))} {name}\n" for name in some]
 
-    digest = hashlib.sha256()
+    digest, names = hashlib.sha256(), sorted(names)
+    parts = [names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE)]
     with ThreadPoolExecutor(THREADS) as pool:
-        for line in tqdm(pool.map(line_of, sorted(names)), "reading", len(names), disable=None):
-            digest.update(line.encode(errors="surrogateescape"))
+        for lines in tqdm(pool.map(lines_of, parts), "reading all files", len(parts), disable=None):
+            digest.update("".join(lines).encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def _sha256_of(path):
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); get the file again") from None
