@@ -82,11 +82,11 @@ def feed(seed=0):
 def test_rotated_batches_are_functions_of_seed_and_epoch():
     one, other = feed(), feed()
     other.begin(3)
-    other.batch(12)
+    other.advance(12)
     for epoch in (1, 2, 1):
         one.begin(epoch)
         other.begin(epoch, 4)
-        one.batch(4)
+        one.advance(4)
         ours, theirs = one.batch(8), other.batch(8)
         assert all(map(torch.equal, ours.views, theirs.views)) and torch.equal(ours.target, theirs.target)
     another = feed(seed=1)
