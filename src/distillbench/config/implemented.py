@@ -31,6 +31,7 @@ SOURCE = {
     "notes": list,
     "method_file": (str, type(None)),
     "network_files": list,
+    "stage": str,
 }  # of "source"
 SECTIONS = ("dataset", "student", "views", "method", "trainer", "schedule", "batch")
 

@@ -25,13 +25,19 @@ DEFAULTS = Key(
 DATASET = {
     "TYPE": Key("cifar100", "the dataset; in a params file `dataset:` sets it", why=_DATA.format("dataset")),
     "NUM_WORKERS": Key(
-        8, "published key, without effect: the images are resident", minimum=0, identity=False, why=_WORK
+        8, "published key, without effect: `--workers` says how many decode", minimum=0, identity=False, why=_WORK
     ),
     "TEST.BATCH_SIZE": Key(
         64, "published key, without effect: the test batch changes no metric", minimum=1, identity=False, why=_WORK
     ),
     "NUM_NONTARGET": Key(
         5, "published key of GKD's gradient log, without effect", minimum=0, identity=False, why=_WORK
+    ),
+    "STAGE": Key(
+        "",
+        "folder of the machine that trains, may hold $VARIABLES: a data set of files is copied there and read there",
+        identity=False,
+        why="where bytes lie does not change them",
     ),
 }
 NETWORKS = {

@@ -112,6 +112,13 @@ class ResizedCropFlip:
         self.scale, self.ratio, self.flip = scale, ratio, flip
         self.logs = torch.log(torch.tensor(ratio)).tolist()
 
+    def draw(self, generator, views, num_images):
+        """{}: nothing ahead, as each view has a generator of its own."""
+        return {}
+
+    def prepared(self, images):
+        return images
+
     def box(self, height, width, generator):
         """(top, left, height, width) of a part of a picture of this size."""
         for _ in range(self.ATTEMPTS):

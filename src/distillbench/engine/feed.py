@@ -17,7 +17,10 @@ EVALUATION_BATCH = {"cpu": 128}  # what fits a core's cache; elsewhere 1024
 
 
 class Split(NamedTuple):
-    """A split of a dataset on the device: images uint8 [N, H, W, 3], labels int64 [N]."""
+    """A split of a dataset on the device: images uint8 [N, H, W, 3], labels int64 [N].
+
+    Of one that is streamed, see `stream.StreamSplit`, images are something else that has `to`.
+    """
 
     images: Tensor
     labels: Tensor
@@ -25,22 +28,24 @@ class Split(NamedTuple):
     std: Tensor
     positions: Tensor  # int64 [N], in the published split
 
+    chosen = ("images", "labels", "positions")  # fields of which `part` has a part
+
     @classmethod
     def put(cls, images, labels, specification, device):
         """images, labels: numpy arrays of a split of the specification's dataset."""
         declared, dtype = components.datasets()[specification["dataset"]["name"]], DTYPES[specification["precision"]]
         mean, std = (torch.tensor(declared[key], dtype=dtype, device=device) for key in ("mean", "std"))
         positions = torch.arange(len(labels), device=device)
-        return cls(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), mean, std, positions)
+        images = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
+        return cls(images.to(device), torch.from_numpy(labels).to(device), mean, std, positions)
 
     def part(self, chosen):
         """The split of the images that a boolean array [N] chooses, in their order."""
         places = torch.from_numpy(np.flatnonzero(chosen)).to(self.labels.device)
-        fields = ("images", "labels", "positions")
-        return self._replace(**{name: getattr(self, name).index_select(0, places) for name in fields})
+        return self._replace(**{name: getattr(self, name).index_select(0, places) for name in self.chosen})
 
     def to(self, device):
-        return Split(*(tensor.to(device) for tensor in self))
+        return type(self)(*(tensor.to(device) for tensor in self))
 
     def normalised(self, images):
         """uint8 [N, H, W, 3] -> floating point [N, 3, H, W], in channels-last memory."""

@@ -4,9 +4,7 @@ Worker processes read, decode and cut slices of an epoch's plan; what reaches th
 Order, crops and flips are functions of the seed: no bit depends on how many workers there are.
 """
 
-import ctypes
 import os
-import signal
 from functools import partial
 from typing import NamedTuple
 
@@ -25,7 +23,6 @@ from distillbench.tasks.classification.batches import Batch
 
 SLICE = 32  # images that a worker hands over at once
 MOST_WORKERS = 16  # unless more are asked for
-DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 
 
 class DecodingFailed(UserError):
@@ -78,10 +75,10 @@ class Pictures(NamedTuple):
         slices: list of (epoch, positions [n]); pinned: whether to memory that a GPU copies from.
         Raises DecodingFailed, naming the file.
         """
-        views, workers = _Views(self.listing, self.size, view, count), min(self.workers, len(slices))
-        made, own = None, torch.Generator()  # that workers are seeded from; torch's global one is not drawn from
-        options = {"num_workers": workers, "pin_memory": pinned, "worker_init_fn": _begin_worker, "generator": own}
-        remaining = iter(DataLoader(views, batch_size=None, sampler=slices, **options)) if slices else None
+        options = {"num_workers": min(self.workers, len(slices)), "pin_memory": pinned}
+        options["generator"] = torch.Generator()  # workers are seeded from it: torch's global one is not drawn from
+        views = _Views(self.listing, self.size, view, count)
+        remaining = iter(DataLoader(views, batch_size=None, sampler=slices, **options))
         for number in range(len(slices)):
             try:
                 made = next(remaining)
@@ -117,14 +114,6 @@ class _Views(Dataset):
         return made
 
 
-def _begin_worker(_number):
-    """A worker ends with its run, however that ends, and leaves signals of the terminal to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if prctl := getattr(ctypes.CDLL(None), "prctl", None):
-        prctl(DIE_WITH_PARENT, signal.SIGKILL)
-
-
 def _cut(positions):
     """Slices of a part of a batch."""
     return [positions[start : start + SLICE] for start in range(0, len(positions), SLICE)]
@@ -141,7 +130,7 @@ def _drawn(augmentation, seed, size, pixels, *which):
 class StreamSplit(Split):
     """A split of images in files: its `images` are `Pictures`, of which it has those at its `positions`."""
 
-    of_each = ("labels", "positions")
+    chosen = ("labels", "positions")
 
     def batches(self, rank=0, ranks=1):
         size, positions = EVALUATION_BATCH.get(self.labels.device.type, 1024), self.positions.cpu().numpy()
