@@ -32,7 +32,7 @@ def _with_pillow(content, where):
                 raise ValueError(f"its pixels are of mode {image.mode}, which Pillow clips to 8 bits")
             return np.array(image.convert("RGB"))
     except Exception as error:  # a damaged file raises half a dozen types
-        raise UserError(f"{where}: not a whole picture ({_reason(error)}); get the data set again") from None
+        raise UserError(f"{where}: not a whole image ({_reason(error)}); get the data set again") from None
 
 
 def _reason(error):
