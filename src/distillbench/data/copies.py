@@ -72,9 +72,8 @@ def folders():
 
 def find(declared, published):
     """The first copy of a dataset in the first folder that has one, or None; one of one's own goes by its own name."""
-    names = (declared["name"],) if declared["files_sha256"] else filter(None, (published.archive, published.folder))
-    names = tuple(names)
-    paths = (folder / name for folder in folders() for name in names)
+    names = (declared["name"],) if declared["files_sha256"] else (published.archive, published.folder)
+    paths = (folder / name for folder in folders() for name in names if name)
     return next((path for path in paths if path.exists()), None)
 
 
