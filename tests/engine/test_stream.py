@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from published import publish_imagenet
+from published import publish_imagenet, write_imagenet
 from standins import learn, specification_of
+from test_resume import KILLED
 
 from distillbench import data
 from distillbench.commands import main
@@ -268,3 +269,25 @@ def is_alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_killed_run_resumes_to_bit_identical_weights_and_history(tmp_path, monkeypatch):
+    """Killed once the first of two batches is saved, and gone on with by another number of workers."""
+    monkeypatch.chdir(tmp_path)
+    components.datasets.cache_clear()
+    write_imagenet(Path("mine"))
+    assert main(["data", "declare", "mine", "--name", "mine", "--like", "imagenet"]) == 0
+    components.datasets.cache_clear()
+    assert main(["data", "mine", "--from", "mine"]) == 0
+    specification = specify(**{"DATASET.TYPE": "mine", "DISTILLER.STUDENT": "MobileNetV1", "SOLVER.EPOCHS": 1})
+    Path("spec.json").write_text(to_json(specification.as_file()))
+    command = ["train", "--spec", "spec.json", "--device", "cpu", "--save-seconds", "0", "--out"]
+    killed = [sys.executable, "-c", KILLED, "1", "within", *command, "killed", "--workers", "2"]
+    assert subprocess.run(killed, capture_output=True).returncode == -signal.SIGKILL
+    state = torch.load("killed.work/state.pt", weights_only=True)["progress"]
+    assert (state["epoch"], state["position"]) == (1, 8) and not Path("killed/record.json").exists()
+    for out, workers in (("killed", "0"), ("whole", "1")):
+        assert main([*command, out, "--workers", workers]) == 0
+    for name in ("history.csv", "model.last.pt", "model.best.pt", "spec.json"):
+        assert Path("killed", name).read_bytes() == Path("whole", name).read_bytes(), name
+    components.datasets.cache_clear()

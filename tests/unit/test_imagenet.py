@@ -14,11 +14,15 @@ from published import WNIDS, publish_imagenet, write_imagenet
 from distillbench import data
 from distillbench.commands import main
 from distillbench.config import components
+from distillbench.config.implemented import require_file
+from distillbench.config.specification import Specification
 from distillbench.data import imagenet
 from distillbench.data.copies import VARIABLE
 from distillbench.data.jpeg import decode
 from distillbench.data.stage import staged
 from distillbench.errors import UserError
+from distillbench.files import read_json
+from distillbench.planning import plan_suite
 
 FLAT = ("ILSVRC2012_validation_ground_truth.txt", "imagenet_2012_validation_synset_labels.txt")
 FLAT += ("LOC_val_solution.csv", "val.txt")
@@ -238,6 +242,43 @@ def test_a_prepared_file_of_another_set_or_form_is_refused(here, monkeypatch):
         np.savez(path, **{**arrays, field: other})
         with pytest.raises(UserError, match="not a prepared dataset"):
             load()
+
+
+# Planning
+
+SUITE = """\
+dataset: imagenet
+seeds: [0]
+base: {DATASET.STAGE: FOLDER}
+pairs: [{teacher: ResNet18, student: MobileNetV1}]
+methods:
+  NONE: {DISTILLER.TYPE: NONE}
+"""
+
+
+def plan(folder):
+    Path("params").mkdir(exist_ok=True)
+    Path("params/small.yaml").write_text(SUITE.replace("FOLDER", folder))
+    (run,) = plan_suite("small", "NONE").runs.values()
+    return run, read_json(f"results/specs/{run.id}.json")["source"]
+
+
+def test_the_classes_of_imagenet_are_stated_and_move_no_id(here):
+    """The id is that of a specification that names no classes, as they were written before."""
+    run, _ = plan('""')
+    stated = run["dataset"]
+    assert stated["classes_sha256"] == components.datasets()["imagenet"]["classes_sha256"]
+    assert (stated["num_train"], stated["num_test"]) == (1_281_167, 50_000)
+    earlier = {name: value for name, value in stated.items() if name != "classes_sha256"}
+    assert Specification({**run.data, "dataset": earlier}).id == run.id
+    assert Specification({**run.data, "dataset": {**stated, "classes_sha256": "0" * 64}}).id != run.id
+
+
+def test_another_stage_is_that_of_runs_that_are_planned_already(here):
+    (first, source), (second, other) = plan("$SCRATCH/a"), plan("$SCRATCH/b")
+    assert first.id == second.id and (source["stage"], other["stage"]) == ("$SCRATCH/a", "$SCRATCH/b")
+    require_file(f"results/specs/{first.id}.json")
+    assert "stage" not in plan('""')[1]
 
 
 # Datasets of one's own
