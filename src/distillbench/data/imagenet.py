@@ -231,12 +231,12 @@ def _ids(path, classes):
     meta = path.with_name(META)
     try:
         synsets = scipy.io.loadmat(io.BytesIO(_content(meta)), squeeze_me=True)["synsets"]
-        wnids = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in synsets if not s["num_children"]}
+        wnids = {str(int(synset["ILSVRC2012_ID"])): str(synset["WNID"]) for synset in synsets}
     except UserError:
         raise
     except Exception as error:  # a damaged file raises a dozen types
         raise UserError(f"{meta}: not the devkit's ({error}); get the devkit again") from None
-    return (path, meta), _by_number(_classes(path, _lines(path), {str(number): wnid for number, wnid in wnids.items()}))
+    return (path, meta), _by_number(_classes(path, _lines(path), wnids))
 
 
 def _synsets(path, classes):

@@ -68,17 +68,16 @@ class Pictures(NamedTuple):
     def to(self, device):
         return self
 
-    def decoded(self, view, count, slices, pinned=False):
+    def decoded(self, view, count, slices):
         """Yield the views uint8 [n, count, S, S, 3] of the images of each slice, in order, as workers make them.
 
         view: called with an image [H, W, 3] and what tells the view from others: epoch, position, number of the view;
-        slices: list of (epoch, positions [n]); pinned: whether to memory that a GPU copies from.
+        slices: list of (epoch, positions [n]).
         Raises DecodingFailed, naming the file.
         """
-        options = {"num_workers": min(self.workers, len(slices)), "pin_memory": pinned}
-        options["generator"] = torch.Generator()  # workers are seeded from it: torch's global one is not drawn from
-        views = _Views(self.listing, self.size, view, count)
-        remaining = iter(DataLoader(views, batch_size=None, sampler=slices, **options))
+        views, workers = _Views(self.listing, self.size, view, count), min(self.workers, len(slices))
+        own = torch.Generator()  # that workers are seeded from: torch's global one is not drawn from
+        remaining = iter(DataLoader(views, batch_size=None, sampler=slices, num_workers=workers, generator=own))
         for number in range(len(slices)):
             try:
                 made = next(remaining)
@@ -137,9 +136,9 @@ class StreamSplit(Split):
         starts = range(rank * size, len(positions), ranks * size)
         batches = [_cut(positions[start : start + size]) for start in starts]
         slices, view = [(None, some) for batch in batches for some in batch], partial(_central, self.images.size)
-        made = self.images.decoded(view, 1, slices, self.labels.device.type == "cuda")
+        made = self.images.decoded(view, 1, slices)
         for start, batch in zip(starts, batches, strict=True):
-            pixels = torch.cat([next(made)[:, 0].to(self.labels.device, non_blocking=True) for _ in batch])
+            pixels = torch.cat([next(made)[:, 0] for _ in batch]).to(self.labels.device)
             yield self.normalised(pixels), self.labels[start : start + size]
 
 
@@ -159,9 +158,13 @@ class StreamFeed(Feed):
         super().to(device)
         shape = (self.batch_size, self.views["count"], self.images.size, self.images.size, 3)
         self.pixels = torch.zeros(shape, dtype=torch.uint8, device=self.device)
-        self.staged = self.stream = None
-        if self.device.type == "cuda":
-            self.staged, self.stream = torch.zeros_like(self.pixels), torch.cuda.Stream(self.device)
+        self.stream = None
+        if self.device.type == "cuda":  # pinned here, as DataLoader's thread for it would disturb a capture
+            self.host, self.staged = (
+                torch.zeros(shape, dtype=torch.uint8, pin_memory=True),
+                torch.zeros_like(self.pixels),
+            )
+            self.stream, self.copied = torch.cuda.Stream(self.device), torch.cuda.Event()
 
     def begin(self, epoch, position=0):
         super().begin(epoch, position)
@@ -174,7 +177,7 @@ class StreamFeed(Feed):
             for some in _cut(batch[part.offset : part.offset + part.size])
         ]
         view = partial(_drawn, self.augmentation, self.seed, self.images.size)
-        self.made = self.images.decoded(view, self.views["count"], slices, self.stream is not None)
+        self.made = self.images.decoded(view, self.views["count"], slices)
 
     def fetch(self, size):
         """Have the next `size` images, as far as they are this process's, in `pixels`.
@@ -183,8 +186,11 @@ class StreamFeed(Feed):
         """
         if self.stream is None:
             return self._fill(self.pixels, size)
+        self.copied.synchronize()  # of the batch before: from here on `host` is free
+        self._fill(self.host, size)
         with torch.cuda.stream(self.stream):  # while the last step runs
-            self._fill(self.staged, size)
+            self.staged.copy_(self.host, non_blocking=True)
+            self.copied.record()
         current = torch.cuda.current_stream(self.device)
         current.wait_stream(self.stream)
         self.pixels.copy_(self.staged)
@@ -194,7 +200,7 @@ class StreamFeed(Feed):
         for part in self.parts(size):
             for start in range(part.offset, part.offset + part.size, SLICE):
                 made = next(self.made)
-                pixels[start : start + len(made)].copy_(made, non_blocking=True)
+                pixels[start : start + len(made)] = made
 
     def batch(self, size, offset=0):
         places = self.position + torch.arange(offset, offset + size, device=self.device)
