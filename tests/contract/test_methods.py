@@ -69,6 +69,14 @@ def test_the_controls_of_gkd_change_one_thing_each(scale):
     torch.testing.assert_close(everywhere, s[:, None].expand(8, 10))
 
 
+@pytest.mark.parametrize("name", [n for n, d in components.packaged_methods().items() if d["teacher"] != "none"])
+def test_a_teachers_head_is_computed_for_the_methods_that_read_its_logits(name):
+    built, called = contract.learner({"DISTILLER.TYPE": name}, 64), []
+    built.teacher.fc.register_forward_hook(lambda layer, inputs, output: called.append(layer))
+    contract.steps(built)
+    assert len(called) == (components.methods()[name]["teacher"] == "logits")
+
+
 def test_a_specification_from_before_a_key_existed_is_trained_as_it_was_then(specify):
     specification = specify(teacher=TEACHER, **{"DISTILLER.TYPE": "KD", "GKD.K": 0.5})
     older = Specification(copy.deepcopy(specification.data))

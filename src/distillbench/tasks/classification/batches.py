@@ -7,15 +7,22 @@ from torch import Tensor
 from distillbench.group import Alone
 
 
-class Output(NamedTuple):
+class Output:
     """What a network makes of one view: logits [N, C] and the published feature dictionary.
 
     features: {"feats": [maps [N, D, H, W]], "preact_feats": [the same before the ReLU], "pooled_feat": [N, D]};
     distillbench.models says what deviates in some networks. `maps`, `stages` and `pooled` are alike for all.
     """
 
-    logits: Tensor
-    features: dict
+    def __init__(self, logits, features):
+        """logits: the tensor, or a function of no arguments that gives it, which is called if they are asked for."""
+        self._logits, self.features = logits, features
+
+    @property
+    def logits(self):
+        if callable(self._logits):
+            self._logits = self._logits()
+        return self._logits
 
     def maps(self, kind="feats"):
         """The maps of a kind, "feats" or "preact_feats", of the stem and of every stage, the deepest last."""
