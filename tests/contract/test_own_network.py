@@ -274,6 +274,9 @@ def test_maps_of_a_network_of_torchvision_are_its_stages():
         ("torchvision:densenet121", 32, "64@16 256@8 512@4 1024@2"),
         ("torchvision:shufflenet_v2_x0_5", 64, "24@32 48@8 96@4 1024@2"),
         ("torchvision:regnet_y_400mf", 32, "32@16 48@8 104@4 208@2"),
+        ("torchvision:efficientnet_b0", 64, "32@32 16@32 24@16 40@8 112@4 1280@2"),
+        ("torchvision:convnext_tiny", 64, "96@16 96@16 192@8 384@4 768@2"),
+        ("torchvision:mobilenet_v3_small", 64, "16@32 16@16 24@8 48@4 576@2"),
         ("timm:resnet18", 64, "64@32 64@16 128@8 256@4 512@2"),
         ("timm:efficientnet_b0", 64, "32@32 16@32 24@16 40@8 112@4 1280@2"),
         ("timm:convnext_atto", 64, "40@16 40@16 80@8 160@4 320@2"),
@@ -357,8 +360,8 @@ def test_stages_that_are_named_are_those_that_a_method_gets():
         ({"forward": lambda self, images: (self.head, 1)}, "net: gives tuple for two images"),
         ({"forward": lambda self, images: (without_maps(self, images), {"feats": []})}, "features without pooled_feat"),
         ({"forward": lambda self, images: images @ images[0, 0, :3, :3]}, "net: cannot take images of 8x8 (Runtime"),
-        ({"forward": lambda self, images: nn.functional.dropout(without_maps(self, images), 0.1, self.training)},
-         "net: draws random numbers in a step"),
+        ({"forward": lambda self, images: nn.functional.dropout(without_maps(self, images), 0.1)},
+         "net: draws random numbers in evaluation mode"),
         ({"forward": lambda self, images: (without_maps if self.training else without_head)(self, images)},
          "net: calls other modules in evaluation than in training"),
     ],
@@ -391,6 +394,15 @@ def test_a_map_is_what_goes_into_the_next_stage_also_where_no_module_gives_it():
     images = torch.randn(2, 3, 8, 8).double()
     x = torch.relu(network.stage1[1](network.stage1[0](network.stem(images))))
     assert torch.equal(network(images)[1]["feats"][1], x)
+
+
+def test_a_network_that_draws_in_training_says_so_and_looking_at_it_draws_nothing():
+    state = torch.manual_seed(0).get_state()
+    Net()
+    weights = torch.get_rng_state()
+    assert not hooked().draws
+    assert hooked(lambda self, images: nn.functional.dropout(without_maps(self, images), 0.1, self.training)).draws
+    assert torch.equal(torch.get_rng_state(), weights) and not torch.equal(weights, state)
 
 
 def test_features_of_a_network_of_ones_own_may_be_its_own():
@@ -435,17 +447,26 @@ PATCHES = PYTHON.replace(
     "method, says",
     [
         ("AT", "smallnet32 has no feats: it has no maps"),
+        ("NST", "smallnet32 has no feats: it has no maps"),
+        ("SP", "smallnet32 has no feats: it has no maps"),
         ("OFD", "smallnet32 has no preact_feats: it has no maps"),
         ("RKD", None),
         ("KD", None),
     ],
 )
-def test_a_method_that_asks_for_what_a_network_lacks_is_refused(own, method, says):
+def test_a_method_that_asks_for_what_a_network_lacks_is_refused_before_the_first_step(own, method, says):
     (own / FILE).write_text(PATCHES)
     if says is None:
         return student_and_teacher(own, {"DISTILLER.TYPE": method}, "smallnet32", "resnet8").step(16)
     with pytest.raises(UserError, match=says):
-        student_and_teacher(own, {"DISTILLER.TYPE": method}, "smallnet32", "resnet8").step(16)
+        student_and_teacher(own, {"DISTILLER.TYPE": method}, "smallnet32", "resnet8")
+
+
+@pytest.mark.parametrize("method", ["PKT", "RKD"])
+def test_a_method_on_pooled_features_is_refused_where_there_are_none(own, method):
+    edited(own, "self.classifier(maps.mean(dim=(2, 3)))", "maps.mean(dim=(2, 3)) @ self.classifier.weight.T")
+    with pytest.raises(UserError, match="smallnet32 has no pooled_feat: no linear layer gives its logits"):
+        student_and_teacher(own, {"DISTILLER.TYPE": method}, "smallnet32", "resnet8")
 
 
 def test_ofd_is_refused_where_no_batch_normalisation_is_in_front_of_a_relu(own):
