@@ -38,6 +38,7 @@ class Learner:
             module.to(device=feed.device, dtype=dtype, memory_format=torch.channels_last)
         self.deployed, self.name = self.method.deployed(self.student), specification["method"]["name"]
         precision, features = specification["precision"], self.method.teacher == "network"
+        feed.label_smoothing = specification.label_smoothing
         if table is not None:
             feed.number_views()
         exact = (
@@ -58,6 +59,7 @@ class Learner:
         """
         batch = self.feed.batch(size)
         students, teachers, losses = self.method(*self.callables, batch, self.schedule)
+        batch.labels.require_read(self.name)
         observed = self.method.observations(*of_views(students, teachers), batch, losses) if observing else {}
         check_returned(self.name, losses, observed, self.observed, self.task.HITS)
         self.trainer.update(losses)

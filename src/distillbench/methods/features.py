@@ -27,7 +27,7 @@ class FeatureMethod(Method):
     def losses(self, student, teacher, batch, schedule):
         loss = self.distillation_loss(student, teacher, batch, schedule)
         return {
-            "ce": self.hyperparameters[self.ce_weight] * F.cross_entropy(student.logits, batch.target),
+            "ce": self.hyperparameters[self.ce_weight] * batch.cross_entropy(student.logits),
             "kd": self.hyperparameters[self.feature_weight] * loss,
         }
 
