@@ -7,8 +7,9 @@ from pathlib import Path
 from distillbench.config import own_files
 from distillbench.config.implemented import require_file
 from distillbench.config.specification import read_specification
-from distillbench.errors import UserError
+from distillbench.errors import RunFailed, UserError
 from distillbench.files import read_json
+from distillbench.group import joined
 from distillbench.loggers import open_loggers, require
 from distillbench.store.claim import claim
 from distillbench.store.layout import CHECKPOINTS
@@ -40,12 +41,15 @@ def train(store, spec, out, work, *, log=(), report=print, **options):
 
     spec, out, work: paths of the specification, of the directory that becomes complete, and of the state in flight,
     which is the store's where `out` is, else by default beside it;
-    log: packages of loggers.py; options: of `engine.run.train`.
+    log: packages of loggers.py; options: of `engine.run.train`. Where torchrun started several processes, each calls
+    this.
     """
+    group = joined()
+    if group.rank:
+        return _assist(group, store, spec, out, work, options)
     specification, source = read_specification(spec), read_json(spec).get("source")
     require_file(spec)
-    ours = os.path.abspath(out) == os.path.abspath(store.run(specification.id))
-    work = work or (store.work(specification.id) if ours else f"{str(out).rstrip('/')}.work")
+    ours, work = _work(store, specification, out, work)
     if not ours:
         require_own(out, specification, work)
     require_work(work)
@@ -64,8 +68,31 @@ def train(store, spec, out, work, *, log=(), report=print, **options):
             source=source,
             report=report,
             logger=lambda: open_loggers(log, specification, store.results / "logs"),
+            group=group,
             **options,
         )
+
+
+def _work(store, specification, out, work):
+    """(whether a run is trained to its place in the store, its work directory)"""
+    ours = os.path.abspath(out) == os.path.abspath(store.run(specification.id))
+    return ours, work or (store.work(specification.id) if ours else f"{str(out).rstrip('/')}.work")
+
+
+def _assist(group, store, spec, out, work, options):
+    """Train with the first process of a group, once that is ready: silently where it has the same to say."""
+    try:
+        if not group.tell():
+            return
+        from distillbench.engine.run import train as train_run
+
+        specification = read_specification(spec)
+        _with_own_files(read_json(spec).get("source"))
+        _, work = _work(store, specification, out, work)
+        how = {"runs": store.runs, "report": lambda line: None, "group": group, **options}
+        train_run(specification, _images(specification), out, work, **how)
+    except RunFailed:
+        raise SystemExit(1) from None
 
 
 def predict(store, run, device="auto", anew=False):

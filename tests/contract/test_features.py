@@ -250,33 +250,6 @@ def test_relations_are_finite_also_of_one_image_and_of_features_that_are_0(metho
     assert loss.isfinite() and gradient.isfinite().all()
 
 
-class OtherHalf:
-    """A process that has a half of every batch, and finds the other."""
-
-    def __init__(self, *others):
-        self.others = list(others)
-
-    def gather(self, tensor):
-        return torch.cat([tensor, self.others.pop(0)])
-
-
-@pytest.mark.parametrize("method", [PKT, RKD, SP])
-def test_relations_are_those_of_the_whole_batch(method):
-    whole = [output((6, 3, 8, 8), (6, 4, 4, 4)), output((6, 3, 8, 8), (6, 5, 4, 4))]
-    whole[0].features["feats"][1] = whole[0].features["feats"][1].flip(0)
-    whole[0].features["pooled_feat"] = whole[0].features["pooled_feat"].flip(0)
-    halves = [
-        Output(
-            None, {"feats": [0, network.features["feats"][1][:3]], "pooled_feat": network.features["pooled_feat"][:3]}
-        )
-        for network in whole
-    ]
-    feature = (lambda n: n.features["feats"][1].flatten(1)) if method is SP else (lambda n: n.pooled)
-    target, group = torch.arange(3), OtherHalf(*(feature(network)[3:] for network in whole))
-    ours = built(method, *whole).distillation_loss(*halves, Batch((), target, target, group), {})
-    assert ours > 0 and torch.equal(ours, loss_of(built(method, *whole), *whole))
-
-
 def test_distances_are_in_units_of_their_mean_over_pairs():
     points = torch.tensor([[0.0], [1.0], [3.0]])
     expected = torch.tensor([[0.0, 1, 3], [1, 0, 2], [3, 2, 0]])

@@ -1,76 +1,235 @@
-"""Several processes that share every batch give what one gives: here threads, each with a half of the images."""
+"""Batch statistics over micro-batches: one process and several give the same numbers, and end together."""
 
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from standins import DIGITS, FIXTURES, TEACHER, learner_of, quiet, specification_of
 
-from distillbench.config import components
-from distillbench.engine.streams import generator
-from distillbench.methods.base import Batch
-from distillbench.transforms.gkd import GradientScaling
+from distillbench.data import Images, digits
+from distillbench.engine.micro_batches import Part, cut, notes, require_fit, shared
+from distillbench.engine.run import train
+from distillbench.errors import UserError
+from distillbench.files import read_json, to_json
+from distillbench.group import Alone, Processes, joined
+from distillbench.models import build_network
 
-SCHEDULE = {"TYPE": "SGD", "NESTEROV": False, "LR": 0.1, "MOMENTUM": 0.9, "WEIGHT_DECAY": 0.01}
-
-
-class Half:
-    """One of two threads; what one leaves in `place` the other finds."""
-
-    def __init__(self, rank, place, barrier):
-        self.rank, self.place, self.barrier = rank, place, barrier
-
-    def exchange(self, value):
-        self.place[self.rank] = value
-        self.barrier.wait(10)
-        found = list(self.place)
-        self.barrier.wait(10)
-        return found
-
-    def gather(self, tensor):
-        return torch.cat(self.exchange(tensor))
-
-    def mine(self, tensor):
-        return tensor.chunk(2)[self.rank]
-
-    def mean(self, gradients):
-        return [None if a is None else (a + b) / 2 for a, b in zip(*self.exchange(gradients), strict=True)]
+CUT = {"SOLVER.BATCH_SIZE": 64, "SOLVER.BATCH_STATISTICS": 16, "SOLVER.PRECISION": "fp64", "SOLVER.EPOCHS": 2}
+ROWS = {
+    "NONE": {},
+    "KD+GKD": {"DISTILLER.TYPE": "KD", "GKD": {"K": 6.0}},
+    "DKD+DOT": {"DISTILLER.TYPE": "DKD", "SOLVER.TRAINER": "dot"},
+    **{method: {"DISTILLER.TYPE": method} for method in ("SP", "PKT", "RKD", "CRD", "VID")},
+    "AdamW": {"SOLVER.TYPE": "AdamW", "SOLVER.LR": 0.001},
+}
+FEW = 64 + 64 + 17  # the last batch is one micro-batch: what else trains the run has nothing to do
 
 
-def in_halves(work):
-    """What work(group, half), called in two threads, returns in each."""
-    place, barrier = [None, None], Barrier(2)
-    with ThreadPoolExecutor(2) as pool:
-        calls = [pool.submit(work, Half(rank, place, barrier), slice(4 * rank, 4 * rank + 4)) for rank in (0, 1)]
-        return [call.result() for call in calls]
+def few(images):
+    """The first digits, under the digest of all, so that no run refuses them."""
+    return Images(*(array[:FEW] for array in images.arrays.values()), stated=DIGITS["sha256"])
 
 
-@pytest.mark.parametrize("factors", GradientScaling.keys["FACTORS"].choices)
-def test_the_factors_of_gkd_are_those_of_the_whole_batch(factors):
-    teacher, target = 3 * torch.randn(8, 10, generator=generator(0, "b")), torch.arange(8)
-    parameters = {name: key.default for name, key in GradientScaling.keys.items()} | {"FACTORS": factors, "K": 6.0}
-    scaling = GradientScaling(parameters, temperature=4.0)
-
-    def work(group, half):
-        return scaling.factors(teacher[half], Batch((), target[half], target[half], group))
-
-    whole = scaling.factors(teacher, Batch((), target, target))
-    torch.testing.assert_close(torch.cat(in_halves(work)), whole)
-    alone = torch.cat([scaling.factors(teacher[h], Batch((), target[h], target[h])) for h in (slice(4), slice(4, 8))])
-    assert (alone - whole).abs().max() > (1e-3 if factors != "mean" else 0)
+def torchrun(processes, *command, **options):
+    """A command in so many processes: (exit code, stdout, stderr)."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), *map(str, command)]
+    path = os.pathsep.join(map(str, (FIXTURES.parent, *filter(None, [os.environ.get("PYTHONPATH")]))))
+    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(run, capture_output=True, text=True, timeout=300, env=env, **options)
+    return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("name", sorted(components.trainers()))
-def test_a_step_of_a_trainer_is_that_of_the_whole_batch(name):
-    x = torch.randn(8, 3, dtype=torch.float64, generator=generator(0, "x"))
+# One process
 
-    def work(group, half):
-        p, unused = (torch.nn.Parameter(torch.ones(3, dtype=torch.float64)) for _ in range(2))
-        trainer = components.implementation("trainer", name)([p, unused], SCHEDULE, {"DELTA": 0.05}, *group)
-        for _ in range(3):
-            trainer.update({"ce": (x[half] @ p).pow(2).mean(), "kd": (x[half] @ p).sin().mean()})
-        assert torch.equal(unused, torch.ones(3))
-        return p.detach()
 
-    for part in in_halves(lambda group, half: work((group,), half)):
-        torch.testing.assert_close(part, work((), slice(8)), rtol=1e-12, atol=1e-12)
+def test_batches_are_cut_in_order_and_no_image_is_left_alone():
+    assert cut(64, "global") == shared(64, "global") == [Part(0, 64)]
+    assert cut(40, 16) == [Part(0, 16), Part(16, 16), Part(32, 8)]
+    assert cut(33, 16) == [Part(0, 16), Part(16, 17)]
+    assert cut(1, 16) == [Part(0, 1)]
+
+
+def test_processes_share_the_micro_batches_and_one_without_adds_nothing():
+    assert [shared(64, 16, rank, 2) for rank in (0, 1)] == [cut(64, 16)[::2], cut(64, 16)[1::2]]
+    assert [shared(17, 16, rank, 2) for rank in (0, 1)] == [[Part(0, 17)], [Part(0, 17, False)]]
+
+
+@pytest.mark.parametrize(
+    ("statistics", "processes", "line"),
+    [
+        ("global", 2, "SOLVER.BATCH_STATISTICS: global: statistics over whole batches are for one process, here are 2"),
+        (16, 3, "4 micro-batches of 16 of the 64 images are not shared evenly by 3 processes; start 1, 2, 4"),
+        (16, 8, "not shared evenly by 8 processes; start 1, 2, 4"),
+    ],
+)
+def test_a_number_of_processes_that_does_not_fit_is_refused(statistics, processes, line):
+    with pytest.raises(UserError, match=line):
+        require_fit({"size": 64, "statistics": statistics}, Processes(0, processes))
+    require_fit({"size": 64, "statistics": statistics}, Alone())
+    require_fit({"size": 64, "statistics": 16}, Processes(0, 4))
+
+
+def test_a_remainder_of_one_image_is_said():
+    assert notes({"size": 64, "statistics": 16}, 100) == notes({"size": 64, "statistics": "global"}, 65) == []
+    (line,) = notes({"size": 64, "statistics": 16}, 64 + 33)
+    assert line == "the last batch of an epoch: its last micro-batch has 17 images, as one alone has no statistics"
+    assert [line[:11] for line in notes({"size": 65, "statistics": 16}, 65)] == ["every batch"]
+
+
+def test_a_step_is_that_of_the_mean_loss_and_running_statistics_move_once(specify):
+    """An independent loop over the micro-batches, each from the same network, with torch's optimizer."""
+    specification = specify(**CUT)
+    learner = learner_of(specification, 100)
+    network = build_network("resnet8", "digits").double().to(memory_format=torch.channels_last)
+    network.load_state_dict(learner.student.state_dict())
+    rates = {"lr": 0.05, "momentum": 0.9, "weight_decay": specification.schedule["WEIGHT_DECAY"]}
+    optimizer = torch.optim.SGD(network.parameters(), **rates)
+    for size in (64, 36):
+        learner.begin(1, 0.05, 0 if size == 64 else 64)
+        batch = learner.feed.batch(size)
+        before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+        moved = []
+        optimizer.zero_grad()
+        for images, target in zip(batch.views[0].split(16), batch.target.split(16), strict=True):
+            network.load_state_dict(before, strict=False)
+            (F.cross_entropy(network.train()(images)[0], target, reduction="sum") / size).backward()
+            moved.append({name: buffer.clone() for name, buffer in network.named_buffers()})
+        optimizer.step()
+        for name, buffer in network.named_buffers():
+            counter = not buffer.is_floating_point()
+            buffer.copy_(before[name] + 1 if counter else torch.stack([state[name] for state in moved]).mean(dim=0))
+        learner.step(size)
+        for (name, ours), theirs in zip(
+            learner.student.state_dict().items(), network.state_dict().values(), strict=True
+        ):
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12, msg=name)
+    assert learner.feed.position == 100 and learner.sums.totals()["images"] == 100
+
+
+def test_what_couples_images_couples_those_of_a_micro_batch(specify):
+    """Two halves of a batch, as micro-batches, are two batches."""
+    keys, losses = {"DISTILLER.TYPE": "SP", "SOLVER.PRECISION": "fp64"}, []
+    teacher = build_network("resnet8", "digits").eval()
+    for size, statistics in ((32, "global"), (32, 16), (16, "global")):
+        cut = {"SOLVER.BATCH_SIZE": size, "SOLVER.BATCH_STATISTICS": statistics}
+        learner = learner_of(specify(teacher=TEACHER, **keys, **cut), 32, teacher)
+        learner.begin(1, lr=0.0)
+        for _ in range(32 // size):
+            learner.step(size)
+        losses.append(learner.sums.totals()["loss_kd"])
+    torch.testing.assert_close(losses[1], losses[2], rtol=1e-12, atol=0)
+    assert abs(losses[0] - losses[1]) > 1e-3 * losses[0]
+
+
+# Several processes
+
+
+def train_all(folder, images, group=None):
+    """Train a teacher and every row, into a folder; what the processes of a group do, too."""
+    folder, options = Path(folder), {"device": "cpu", "report": quiet, "group": group}
+    made_by = specification_of(**CUT | {"SOLVER.EPOCHS": 1})
+    teacher = {"kind": "run", "id": made_by.id, "checkpoint": "last"}
+    runs = {"teacher": made_by}
+    runs |= {
+        name: specification_of(teacher=teacher if "DISTILLER.TYPE" in row else None, **CUT | row)
+        for name, row in ROWS.items()
+    }
+    for name, specification in runs.items():
+        out = folder / (made_by.id if name == "teacher" else name)
+        if group is None or group.rank == 0 or group.tell():
+            train(specification, images, out, folder / "work" / name, folder, **options)
+
+
+@pytest.fixture(scope="module")
+def alone(images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    train_all(folder, few(images))
+    return folder
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_give_what_one_gives(alone, tmp_path, processes):
+    code, _, errors = torchrun(processes, __file__, tmp_path)
+    assert code == 0, errors
+    for name in ROWS:
+        assert read_json(tmp_path / name / "record.json")["engine"]["processes"] == processes
+        for file in ("model.last.pt", "model.best.pt"):
+            ours, theirs = (torch.load(folder / name / file)["model"] for folder in (tmp_path, alone))
+            for key, tensor in theirs.items():
+                torch.testing.assert_close(ours[key], tensor, rtol=1e-10, atol=1e-10, msg=f"{name} {key}")
+        ours, theirs = (rows(folder / name / "history.csv") for folder in (tmp_path, alone))
+        assert ours[0] == theirs[0]
+        for line, other in zip(ours[1:], theirs[1:], strict=True):
+            assert line == pytest.approx(other, rel=1e-9, abs=1e-9), name
+
+
+def rows(path):
+    head, *lines = path.read_text().splitlines()
+    return [head, *([float(value or "nan") for value in line.split(",")] for line in lines)]
+
+
+KILLING = """
+import os, signal, sys
+import distillbench.engine.learner as learner
+from distillbench.commands import main
+step, steps = learner.Learner.step, 0
+def counted(self, *arguments, **options):
+    global steps
+    steps += 1
+    if steps == 4 and os.environ["RANK"] == "1":
+        {}
+    step(self, *arguments, **options)
+learner.Learner.step = counted
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", ""),
+        (
+            "from distillbench.errors import UserError; raise UserError('x.jpeg: no image')",
+            "distillbench: x.jpeg: no image",
+        ),
+    ],
+    ids=["killed", "failing"],
+)
+def test_where_one_process_stops_all_do_and_the_run_goes_on_from_its_state(tmp_path, what, line):
+    specification = specification_of(**CUT | {"SOLVER.BATCH_SIZE": 600, "SOLVER.BATCH_STATISTICS": 300})
+    (tmp_path / "spec.json").write_text(to_json(specification.as_file()))
+    prepare = [sys.executable, "-m", "distillbench", "data", "digits"]
+    subprocess.run(prepare, cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "killing.py").write_text(KILLING.format(what))
+    command = ["train", "--spec", "spec.json", "--device", "cpu", "--save-seconds", "0", "--out"]
+    code, _, errors = torchrun(2, "killing.py", *command, "stopped", cwd=tmp_path)
+    assert code == 1 and not (tmp_path / "stopped").exists() and "[rank" not in errors, errors
+    told = [text for text in errors.splitlines() if text.startswith("distillbench:")]
+    assert told.count(line) == bool(line) and len(told) <= 2, errors
+    assert (tmp_path / "stopped.work" / "state.pt").exists()
+    for out in ("stopped", "whole"):
+        code, said, errors = torchrun(2, "-m", "distillbench", *command, out, cwd=tmp_path)
+        assert code == 0 and said.count("epoch 2/2") == 1, errors
+    for file in ("history.csv", "model.last.pt", "model.best.pt", "spec.json"):
+        assert (tmp_path / "stopped" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+    assert not (tmp_path / "stopped.work").exists()
+    code, said, _ = torchrun(2, "-m", "distillbench", *command, "whole", cwd=tmp_path)
+    assert code == 0 and "epoch" not in said
+
+
+def test_what_does_not_fit_is_said_once(tmp_path):
+    (tmp_path / "spec.json").write_text(to_json(specification_of().as_file()))
+    prepare = [sys.executable, "-m", "distillbench", "data", "digits"]
+    subprocess.run(prepare, cwd=tmp_path, check=True, capture_output=True)
+    code, _, errors = torchrun(2, "-m", "distillbench", "train", "--spec", "spec.json", "--out", "a", cwd=tmp_path)
+    told = [line for line in errors.splitlines() if line.startswith("distillbench:")]
+    assert code == 1 and len(told) == 1 and "SOLVER.BATCH_STATISTICS: global" in told[0], errors
+
+
+if __name__ == "__main__":  # one of several processes
+    torch.set_num_threads(1)
+    train_all(sys.argv[1], few(Images(*digits.arrays())), joined())

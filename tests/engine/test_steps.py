@@ -79,7 +79,7 @@ def test_crops_and_flips_are_torchvisions(specify, images):
     feed.begin(1, position=290)
     batch, plan = feed.batch(10), feed.plan
     assert len(batch.views) == 2 and 0 < plan["flip"].float().mean() < 1
-    assert batch.index.tolist() == plan["order"][290:].tolist() and feed.position.item() == 300
+    assert batch.index.tolist() == plan["order"][290:].tolist()
     drawn = zip(*(plan[name] for name in ("row", "column", "flip")), strict=True)
     for view, (rows, columns, flips) in zip(batch.views, drawn, strict=True):
         for k in range(10):

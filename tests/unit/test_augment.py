@@ -85,11 +85,11 @@ def feed(seed=0):
 def test_rotated_batches_are_functions_of_seed_and_epoch():
     one, other = feed(), feed()
     other.begin(3)
-    other.batch(12)
+    other.advance(12)
     for epoch in (1, 2, 1):
         one.begin(epoch)
         other.begin(epoch, 4)
-        one.batch(4)
+        one.advance(4)
         ours, theirs = one.batch(8), other.batch(8)
         assert all(map(torch.equal, ours.views, theirs.views)) and torch.equal(ours.target, theirs.target)
     another = feed(seed=1)
@@ -134,12 +134,12 @@ def test_shares_are_the_larger_of_two_of_the_beta_distribution(alpha):
     assert not torch.equal(share, Mixup(alpha).draw(generator(0, "mixup", 2), 200_000))
 
 
-def mixing(size):
+def mixing(size, offset=0):
     """A batch with mixup beside the one without it."""
     feeds = [generated_feed(specification_of(**more), 40) for more in ({}, {"SOLVER.MIXUP": 0.5})]
     for feed in feeds:
         feed.begin(2, 8)
-    return [feed.batch(size) for feed in feeds], feeds[1].plan["share"]
+    return [feed.batch(size, offset) for feed in feeds], feeds[1].plan["share"]
 
 
 def test_mixtures_are_of_neighbours_in_a_batch_with_one_share_and_keep_the_larger_ones_label():

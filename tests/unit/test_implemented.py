@@ -42,7 +42,7 @@ REFUSED = {
     "schedule.TYPE": ("Adam", "sgd"),
     "schedule.LR": (0, -1, "fast", None),
     "schedule.LR_DECAY_STAGES": ([3, 1], ["a"]),
-    "batch.statistics": ("local", 32),
+    "batch.statistics": ("local", 1, 2.5, 10**6),
     "seed": (-1, 1.5, "0", True, None),
     "replicate": (1,),
     "precision": ("int8", "fp16", "auto"),

@@ -46,6 +46,7 @@ IDENTITY = {
     "SOLVER.NESTEROV": (True, KD, True),
     **{f"SOLVER.{key}": (True, ADAMW, 0.5) for key in ("BETA1", "BETA2", "EPS")},
     "SOLVER.BATCH_SIZE": (True, KD, 32),
+    "SOLVER.BATCH_STATISTICS": (True, KD, 16),
     "SOLVER.EPOCHS": (True, KD, 21),
     "SOLVER.LR": (True, KD, 0.1),
     "SOLVER.LR_DECAY_STAGES": (True, KD, [3, 5]),

@@ -46,6 +46,7 @@ class Plain(Loading):
         """Batches of the engine's feed, as the loader's are."""
         for count in parts(self.feed, self.feed.begin, size):
             batch = self.feed.batch(count)
+            self.feed.advance(count)
             yield *batch.views, batch.target, batch.index
 
 

@@ -113,6 +113,7 @@ class Upstream(Loading):
     def losses(self, size):
         for count in parts(self.feed, self.feed.begin, size):
             batch = self.feed.batch(count)
+            self.feed.advance(count)
             meters = self._step((*batch.views, batch.target, batch.index))
             yield float(meters["losses"].val)
 

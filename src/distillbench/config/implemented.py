@@ -161,6 +161,7 @@ def _plan_again(specification):
         "DISTILLER.STUDENT": data["student"]["network"],
         "SOLVER.TRAINER": trainer["name"],
         "SOLVER.BATCH_SIZE": data["batch"]["size"],
+        "SOLVER.BATCH_STATISTICS": data["batch"].get("statistics", "global"),
         "SOLVER.PRECISION": data["precision"],
         "SOLVER.THREADS": data["threads"],
         "SOLVER.LABEL_SMOOTHING": specification.label_smoothing,

@@ -18,7 +18,7 @@ class Key:
 
     default: the value in mdistiller's dialect; `gkd` the one in the GKD repository's, if another.
     minimum, above, maximum: bounds, `above` exclusive; for a list they hold for each entry.
-    choices: the valid values of a text; with `or_number` a number is valid too.
+    choices: the valid values of a text; with `or_number` a number is valid too, with `or_number=int` an integer.
     increasing: of a list of numbers, that each is larger than the one before. The entries of a list have the type of
         the default's first.
     ignored_by_gkd: the GKD repository reads the key and does not use it: its effective value there is `gkd`.
@@ -34,7 +34,7 @@ class Key:
     above: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] | None = None
-    or_number: bool = False
+    or_number: bool | type = False
     increasing: bool = False
     gkd: Any = UNSET
     ignored_by_gkd: bool = False
@@ -47,8 +47,12 @@ class Key:
         if isinstance(self.default, (list, tuple)):
             return f"list of {TYPES[type(self.default[0])]}s"
         if self.choices:
-            return " | ".join(self.choices) + (" | number" if self.or_number else "")
+            return " | ".join([*self.choices, *([TYPES[self._number_type]] if self.or_number else [])])
         return TYPES[type(self.default)]
+
+    @property
+    def _number_type(self):
+        return int if int in (type(self.default), self.or_number) else float
 
     @property
     def _entry(self):
@@ -81,7 +85,7 @@ class Key:
         if isinstance(typed, (str, bool)):
             return typed
         self._in_range(typed, value, where)
-        return int(typed) if isinstance(self.default, int) else float(typed)
+        return self._number_type(typed)
 
     def _typed(self, value):
         """The value as a text, bool or number, as the default is; None if it cannot be."""
@@ -90,7 +94,7 @@ class Key:
             return value if isinstance(value, str) and (self.choices or not self.or_number) else None
         if isinstance(self.default, bool):
             return value if isinstance(value, bool) else None
-        return None if number is None or (isinstance(self.default, int) and number != int(number)) else number
+        return None if number is None or (self._number_type is int and number != int(number)) else number
 
     def _list(self, value, where):
         entry = self._entry
@@ -102,7 +106,7 @@ class Key:
         return entries
 
     def _in_range(self, number, value, where):
-        largest = LARGEST[float if isinstance(self.default, (float, str)) else int]
+        largest = LARGEST[self._number_type]
         if abs(number) > largest:
             raise UserError(f"{where}: {_shown(value)} is out of range, must be at most {largest:.16g} in size")
         low = self.minimum is not None and number < self.minimum

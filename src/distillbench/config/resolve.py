@@ -170,7 +170,11 @@ def _spelt(value):
 def _check_solver(row, values):
     """Raises UserError where values of SOLVER contradict each other."""
     names = ("TYPE", "SCHEDULE", "EPOCHS", "WARMUP_EPOCHS", "LR", "MIN_LR", "MOMENTUM", "NESTEROV")
+    names += ("BATCH_SIZE", "BATCH_STATISTICS")
     solver = {name: _value(values, f"SOLVER.{name}") for name in names}
+    if solver["BATCH_STATISTICS"] != "global" and solver["BATCH_STATISTICS"] > solver["BATCH_SIZE"]:
+        least = f"SOLVER.BATCH_STATISTICS {solver['BATCH_STATISTICS']}"
+        raise UserError(f"{row.where}: {least} must be at most SOLVER.BATCH_SIZE, {solver['BATCH_SIZE']}, or global")
     if solver["WARMUP_EPOCHS"] >= solver["EPOCHS"]:
         warmup = f"SOLVER.WARMUP_EPOCHS {solver['WARMUP_EPOCHS']}"
         raise UserError(f"{row.where}: {warmup} must be below SOLVER.EPOCHS, {solver['EPOCHS']}")

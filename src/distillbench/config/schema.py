@@ -44,6 +44,14 @@ SOLVER = {
     "BATCH_SIZE": Key(
         64, "images per update, over all devices", minimum=1, why="it changes the noise and the number of updates"
     ),
+    "BATCH_STATISTICS": Key(
+        "global",
+        "images over which batch norm and losses that couple images compute: all of a batch, or micro-batches of so many",
+        choices=("global",),
+        or_number=int,
+        minimum=2,
+        why="statistics over other images are other numbers; how many processes share the micro-batches changes none",
+    ),
     "EPOCHS": Key(240, "passes over the training images", minimum=1, why="the length of the schedule"),
     "LR": Key(
         0.05,

@@ -236,7 +236,7 @@ def build_specification(config, *, transforms, teacher, seed, protocol=PUBLISHED
                 "parameters": trainer_parameters,
             },
             "schedule": schedule,
-            "batch": {"size": solver.BATCH_SIZE, "statistics": "global"},
+            "batch": {"size": solver.BATCH_SIZE, "statistics": solver.BATCH_STATISTICS},
             "seed": seed,
             "replicate": 0,
             "precision": solver.PRECISION,

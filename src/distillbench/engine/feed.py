@@ -10,7 +10,6 @@ from distillbench.config import components
 from distillbench.config.views import view_count
 from distillbench.data.augment import Mixup, augmentation_of
 from distillbench.engine.streams import generator
-from distillbench.group import Alone
 from distillbench.tasks.classification.batches import Batch, Labels, Numbered
 
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32}  # of weights
@@ -47,10 +46,13 @@ class Split(NamedTuple):
         """uint8 [N, H, W, 3] -> floating point [N, 3, H, W], in channels-last memory."""
         return ((images.to(self.mean.dtype) / 255 - self.mean) / self.std).permute(0, 3, 1, 2)
 
-    def batches(self):
-        """Yield (images, labels), normalised and as they are, in the order of the split, in large batches."""
+    def batches(self, rank=0, ranks=1):
+        """Yield (images, labels), normalised and as they are, in the order of the split, in large batches.
+
+        Of these, where `ranks` processes share them, every one that is the `rank`-th's.
+        """
         size = EVALUATION_BATCH.get(self.labels.device.type, 1024)
-        for start in range(0, len(self.labels), size):
+        for start in range(rank * size, len(self.labels), ranks * size):
             yield self.normalised(self.images[start : start + size]), self.labels[start : start + size]
 
 
@@ -64,9 +66,9 @@ class Feed:
 
     numbered, label_smoothing = False, 0.0
 
-    def __init__(self, split, views, seed, group=None):
+    def __init__(self, split, views, seed):
         """views: of the specification, their count and augmentation."""
-        self.split, self.seed, self.views, self.group = split, seed, views, group or Alone()
+        self.split, self.seed, self.views = split, seed, views
         self.augmentation, self.mixup = augmentation_of(views["augmentation"]), Mixup(views.get("mixup", 0.0))
         self.images = self.augmentation.prepared(split.images)
         self.plan, self.position = self._plan(1), torch.zeros((), dtype=torch.int64)
@@ -102,10 +104,12 @@ class Feed:
             self.plan[name].copy_(tensor)
         self.position.fill_(position)
 
-    def batch(self, size):
-        """The `Batch` of the next `size` images of the epoch."""
-        places = self.position + torch.arange(size, device=self.device)
-        self.position += size
+    def fetch(self, size):
+        """Make ready for a step with the next `size` images, outside of it: here they are all there."""
+
+    def batch(self, size, offset=0):
+        """The `Batch` of `size` images of the epoch, `offset` behind the position."""
+        places = self.position + torch.arange(offset, offset + size, device=self.device)
         index = self.plan["order"].index_select(0, places)
         drawn = {n: draws.index_select(1, places) for n, draws in self.plan.items() if n not in ("order", "share")}
         numbers = tuple(drawn.pop("number", ()))
@@ -120,7 +124,11 @@ class Feed:
             share = self.plan["share"].index_select(0, places[:1]).reshape(()).to(views[0].dtype)
             views = tuple(self.mixup.apply(view, share) for view in views)
             labels = Labels(target, self.label_smoothing, share, self.mixup.partner(target))
-        return Batch(views, target, index, self.group, known, labels)
+        return Batch(views, target, index, known, labels)
+
+    def advance(self, size):
+        """Leave `size` images of the epoch behind."""
+        self.position += size
 
 
 def epoch_plan(seed, epoch, num_images, views, augmentation):

@@ -41,10 +41,12 @@ class Progress:
 class Flight:
     """The files of a run in flight, in its work directory, which the caller has claimed.
 
-    inputs: {name: digest} of what the run is trained from; a state that was made from others is not gone on with.
+    inputs: {name: digest} of what the run is trained from; a state that was made from others is not gone on with;
+    writes: whether this process leaves any, of several that train the run.
     """
 
-    def __init__(self, work, specification, inputs, save_seconds):
+    def __init__(self, work, specification, inputs, save_seconds, writes=True):
+        self.writes = writes
         self.work, self.specification, self.inputs, self.save_seconds = Path(work), specification, inputs, save_seconds
         self.saved, self.saved_epoch, self.attempts = time.monotonic(), 0, 1 + self._earlier_attempts()
         self._earlier = None
@@ -95,7 +97,7 @@ class Flight:
 
     def save_sometimes(self, learner, progress, seconds):
         """Save if the last time is `save_seconds` ago. Raises RunFailed, saving nothing, once a sum is not finite."""
-        if time.monotonic() - self.saved < self.save_seconds:
+        if not self.writes or time.monotonic() - self.saved < self.save_seconds:
             return
         for name, value in learner.sums.totals().items() if progress.position else ():
             if not value.isfinite().all():
@@ -107,6 +109,8 @@ class Flight:
 
     def report(self, progress):
         """Leave for `distillbench status` how far the run is, and how far a state of it is saved."""
+        if not self.writes:
+            return
         content = {"attempts": self.attempts, "epoch": len(progress.rows), "saved_epoch": self.saved_epoch}
         content["epochs"] = self.specification["schedule"]["EPOCHS"]
         content |= {"reached": progress.reached, "teacher_source": progress.teacher_source}

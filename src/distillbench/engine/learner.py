@@ -5,10 +5,12 @@ import torch
 from distillbench import tasks
 from distillbench.config import components
 from distillbench.engine.feed import DTYPES
+from distillbench.engine.micro_batches import Accumulation
 from distillbench.engine.networks import LiveTeacher, Student, TableTeacher
 from distillbench.engine.streams import initialisation
 from distillbench.engine.sums import Sums, averages, batch_sums, check_returned
 from distillbench.errors import UserError
+from distillbench.group import Alone
 from distillbench.methods import build_method
 from distillbench.methods.base import Context, Output, of_views
 from distillbench.models import build_network
@@ -22,10 +24,12 @@ class Learner:
     deployed: the network that the run leaves; sums: what the steps of an epoch add up to.
     """
 
-    def __init__(self, specification, feed, teacher=None, table=None):
+    def __init__(self, specification, feed, teacher=None, table=None, group=None):
         """feed: `feed.Feed` of the training images; teacher: the frozen network where the specification names one;
-        table: its logits [N, V, C], fp32, on the feed's device, which are looked up in place of asking it.
+        table: its logits [N, V, C], fp32, on the feed's device, which are looked up in place of asking it;
+        group: the processes that share the micro-batches of every step.
         """
+        self.group, self.statistics = group or Alone(), specification["batch"]["statistics"]
         dataset = components.datasets()[specification["dataset"]["name"]]
         seed, self.feed, self.teacher = specification["seed"], feed, teacher
         with initialisation(seed, "student"):
@@ -48,7 +52,7 @@ class Learner:
         self.callables = Student(self.student, precision), live if table is None else TableTeacher(table, live)
         self.task = tasks.part(specification["task"], "training")
         parameters = [p for module in (self.student, self.method) for p in module.parameters() if p.requires_grad]
-        self.trainer = build_trainer(specification, parameters, feed.group)
+        self.trainer = build_trainer(specification, parameters)
         self.schedule = {name: torch.zeros((), dtype=dtype, device=feed.device) for name in self.method.schedule(1)}
         self.sums, self.observed = Sums(feed.device), {}  # observed: shapes of what the method has observed
 
@@ -57,13 +61,20 @@ class Learner:
 
         observing: whether the method's observations of this batch go into the sums.
         """
-        batch = self.feed.batch(size)
-        students, teachers, losses = self.method(*self.callables, batch, self.schedule)
-        batch.labels.require_read(self.name)
-        observed = self.method.observations(*of_views(students, teachers), batch, losses) if observing else {}
-        check_returned(self.name, losses, observed, self.observed, self.task.HITS)
-        self.trainer.update(losses)
-        self.sums.add(batch_sums(self.task, students[0], batch.target, losses, observed if observing else None))
+        step = Accumulation((self.student, self.method), size, self.statistics, self.group)
+        for part in step.parts:
+            batch = self.feed.batch(part.size, part.offset)
+            students, teachers, losses = self.method(*self.callables, batch, self.schedule)
+            batch.labels.require_read(self.name)
+            observed = self.method.observations(*of_views(students, teachers), batch, losses) if observing else {}
+            check_returned(self.name, losses, observed, self.observed, self.task.HITS)
+            sums = batch_sums(self.task, students[0], batch.target, losses, observed if observing else None)
+            step.add(part, self.trainer.gradients(losses), sums)
+        gradients, sums = step.total()
+        self.trainer.descend(*gradients)
+        self.method.settle(len(step.parts), step.gather)
+        self.sums.add(sums)
+        self.feed.advance(size)
 
     def begin(self, epoch, lr, position=0):
         """Go to a position in an epoch: its order of images, learning rate and schedule, in tensors of the step."""
@@ -91,10 +102,10 @@ class Learner:
     def evaluate(self, split):
         """{name: float}: loss on the labels and hits of the deployed network over a `feed.Split`, per image."""
         sums, network = Sums(self.feed.device), self.deployed.eval()
-        for images, target in split.batches():
+        for images, target in split.batches(self.group.rank, self.group.size):
             output = Output(*network(images))
             sums.add(batch_sums(self.task, output, target, self.task.label_losses(output, target)))
-        return averages(self.task, sums)
+        return averages(self.task, sums.over(self.group))
 
     def statics(self):
         """All tensors that a step keeps for the next one: from the first step on they never move."""

@@ -24,6 +24,7 @@ def train_epochs(specification, learner, driver, evaluated, progress, flight, wa
         while progress.position < num_images:  # the last and smaller batch included
             count = min(size, num_images - progress.position)
             number = (progress.epoch - 1) * math.ceil(num_images / size) + progress.position // size
+            learner.feed.fetch(count)
             driver.step(count, observing=number % OBSERVED_EVERY == 0)
             progress.position += count
             flight.save_sometimes(learner, progress, watch.seconds())

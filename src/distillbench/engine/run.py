@@ -13,10 +13,12 @@ from distillbench.engine.feed import Feed, Split
 from distillbench.engine.flight import Flight, finish
 from distillbench.engine.learner import Learner
 from distillbench.engine.loop import train_epochs
+from distillbench.engine.micro_batches import notes, require_fit
 from distillbench.engine.record import Stopwatch, write_run
 from distillbench.engine.teacher import teacher_source
 from distillbench.engine.weights import load_teacher
 from distillbench.errors import UserError
+from distillbench.group import Alone
 from distillbench.store.claim import claim
 from distillbench.store.layout import finished
 from distillbench.store.place import arriving, bring, discard
@@ -38,6 +40,7 @@ def train(
     logger=nullcontext,
     again=False,
     table="auto",
+    group=None,
 ):
     """Train a run, or go on where an earlier process stopped: the result is the same.
 
@@ -47,41 +50,60 @@ def train(
     save_seconds: at most so much work is lost if the process is killed; source: for the record;
     report: called with a line of text an epoch; logger: gives a context manager of a function that is called with
     each line of history.csv, {name: number}, or of None; again: also where the run is finished, which stays as it is
-    until the new realisation is complete; table: "never" for a live teacher where a table of its logits could be used.
+    until the new realisation is complete; table: "never" for a live teacher where a table of its logits could be used;
+    group: `group.Processes` of which this one is one; all call this, the others once the first has told that it is
+    ready (see `jobs.train`), and the first alone writes.
     Raises UserError if the teacher is missing or another than meant, or if this code does not do what the
     specification says; RunFailed if a loss is not finite.
     """
     require_trainable(specification)
     require_images(specification, images)
-    with claim(work, report=report):
-        require_arriving(specification, work)
-        anew = again and arrives_outdated(specification, work, runs)
-        if bring(work, out) and not anew:  # of an attempt that was killed while it did that
-            return
-        if finished(out) and not again:
-            return discard(work)
-        device = prepare_device(specification, device, deterministic)
+    group, first = group or Alone(), not group or group.rank == 0
+    require_fit(specification["batch"], group)
+    with claim(work, report=report) if first else nullcontext():
+        if first and not begins(specification, out, work, runs, again):
+            return group.tell(False)
+        device = prepare_device(specification, group.device(device), deterministic)
         require_precision(specification["precision"], device)
         training, evaluated = splits(specification, images, device)
         teacher, teacher_digest = load_teacher(specification, runs)
         inputs = {"dataset": images.digest, "teacher": teacher_digest}
-        flight = Flight(work, specification, inputs, save_seconds)
+        flight = Flight(work, specification, inputs, save_seconds, writes=first)
         begun = flight.teacher_source(report)
         logits = teacher_source(specification, teacher_digest, Path(runs).parent, device, begun, table, report)
         feed = Feed(training, specification["views"], specification["seed"])
-        learner = Learner(specification, feed, teacher, logits.table)
-        for line in learner.method.notes():
+        learner = Learner(specification, feed, teacher, logits.table, group)
+        for line in (*learner.method.notes(), *notes(specification["batch"], len(feed))):
             report(line)
         driver = drive(learner, driver, report)
         progress = flight.resume(learner, report, logits.kind, logits.why)
+        if first:
+            group.tell(True)
         watch = Stopwatch(progress.seconds, device, specification["schedule"]["EPOCHS"] * len(learner.feed))
         with logger() as log, refused_if_random(deterministic):
             train_epochs(specification, learner, driver, evaluated, progress, flight, watch, report, log)
         precision = effective_precision(specification["precision"], device)
         how = {"driver": driver.name, "why": driver.why, "precision": precision, "deterministic": deterministic}
-        how |= {"teacher_source": progress.teacher_source, "why_live": progress.why_live or None}
+        how |= {
+            "processes": group.size,
+            "teacher_source": progress.teacher_source,
+            "why_live": progress.why_live or None,
+        }
         left = (specification, learner.deployed, progress, teacher_digest, flight.attempts, watch, source, how)
-        finish(work, out, lambda folder: write_run(folder, *left, images.origin))
+        if first:
+            finish(work, out, lambda folder: write_run(folder, *left, images.origin))
+
+
+def begins(specification, out, work, runs, again):
+    """Whether there is anything to train, once what an attempt left that was killed at its very end is in place."""
+    require_arriving(specification, work)
+    anew = again and arrives_outdated(specification, work, runs)
+    if bring(work, out) and not anew:
+        return False
+    if finished(out) and not again:
+        discard(work)
+        return False
+    return True
 
 
 def splits(specification, images, device):

@@ -44,6 +44,17 @@ class Sums:
             stack.zero_()
         self.counted.clear()
 
+    def over(self, group):
+        """The sums of all processes of a group."""
+        if group.size == 1:
+            return self
+        whole = Sums("cpu")
+        for state in group.collect([(names, stack.cpu()) for names, stack in self.state_dict()]):
+            for names, stack in state:
+                whole.stacks[names] = whole.stacks.get(names, 0) + stack
+                whole.counted.add(names)
+        return whole
+
     def totals(self):
         """{name: tensor} of what counts for the epoch."""
         found = {}

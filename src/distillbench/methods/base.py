@@ -130,6 +130,14 @@ class Method(nn.Module, ABC):
         """
         return {}
 
+    def settle(self, parts, gather):
+        """Called behind every update: what moves once a step, besides what is trained, moves here.
+
+        parts: of how many micro-batches this process has computed the losses in this step; gather: gives the tensors
+        [n, ...] of all images of these, in their order, as one of all images of the batch, whose order is the same in
+        every call.
+        """
+
     def notes(self):
         """[line of text] of what a user should know before the first step, such as memory that it takes."""
         return []

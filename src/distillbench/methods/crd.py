@@ -25,6 +25,7 @@ from distillbench.config.keys import Key
 from distillbench.methods.features import FeatureMethod
 
 EPSILON = 1e-7  # in the logarithms, as published
+TEMPERATURE, Z_STUDENT, Z_TEACHER, MOMENTUM = range(1, 5)  # in `params`
 
 
 class CRD(FeatureMethod):
@@ -77,13 +78,16 @@ class CRD(FeatureMethod):
 
     def distillation_loss(self, student, teacher, batch, schedule):
         embeddings = self.embed_s(student.pooled), self.embed_t(teacher.pooled)
-        return self.contrast(*embeddings, batch, self.pairs(batch, schedule["epoch"]))
+        return self.contrast(*embeddings, batch.index, self.pairs(batch, schedule["epoch"]))
+
+    def settle(self, parts, gather):
+        self.contrast.remember(parts, gather)
 
     def notes(self):
         memory = self.contrast.memory_v1
         size, image = 2 * memory.nbytes / 1e9, len(memory) * memory.itemsize / 1e6
         shape = " x ".join(map(str, memory.shape))
-        rest = f"a step takes as much again, and {image:.2g} MB an image of the batch"
+        rest = f"a step takes another {image:.2g} MB an image of the batch"
         return [f"CRD remembers 2 x {shape} numbers, {size:.2g} GB; {rest}"]
 
 
@@ -112,29 +116,40 @@ class Contrast(nn.Module):
         for name in ("memory_v1", "memory_v2"):
             bound = (3 / dimension) ** 0.5
             self.register_buffer(name, torch.empty(num_images, dimension).uniform_(-bound, bound))
+        self.seen = []  # [index, embeddings, levels] of a batch whose images are not remembered yet
 
-    def forward(self, student, teacher, batch, contrasted):
-        """The loss, 0-d, of embeddings [N, dimension]; contrasted: [N, 1 + K] positions in the training set."""
-        params = self.params.clone()  # the graph of a step must not hold what the step itself moves
-        sides = [(2, student, self.memory_v2), (3, teacher, self.memory_v1)]
-        loss = sum(self._nce(*side, params, batch, contrasted) for side in sides)
-        for embedding, memory in ((student, self.memory_v1), (teacher, self.memory_v2)):
-            self._remember(embedding.detach(), memory, params[4], batch)
-        return loss
+    def forward(self, student, teacher, index, contrasted):
+        """The loss, 0-d, of embeddings [N, dimension] of images at index [N]; contrasted: [N, 1 + K] positions in the
+        training set.
+        """
+        losses, levels = zip(
+            self._nce(student, self.memory_v2, Z_STUDENT, contrasted),
+            self._nce(teacher, self.memory_v1, Z_TEACHER, contrasted),
+            strict=True,
+        )
+        self.seen.append([index, student.detach(), teacher.detach(), *levels])
+        return sum(losses)
 
-    def _nce(self, place, embedding, memory, params, batch, contrasted):
-        """NCE of one side, 0-d; place: of its Z in params, which the first batch sets."""
-        scores = torch.exp((embedding @ memory.clone().T).gather(1, contrasted) / params[1])
-        mean = batch.mean(scores.detach().mean(dim=1)) * len(memory)
-        z = torch.where(params[place] < 0, mean, params[place])
-        self.params[place].copy_(z)
-        return nce_loss(scores / z, len(memory))
+    def _nce(self, embedding, memory, place, contrasted):
+        """(NCE of one side, 0-d; each image's mean score, [N], of which the first batch sets its Z, at a place)"""
+        scores = torch.exp((embedding @ memory.T).gather(1, contrasted) / self.params[TEMPERATURE])
+        levels = scores.detach().mean(dim=1)
+        return nce_loss(scores / self._z(place, levels), len(memory)), levels
+
+    def _z(self, place, levels):
+        return torch.where(self.params[place] < 0, levels.mean(dim=0) * len(self.memory_v1), self.params[place])
 
     @torch.no_grad()
-    def _remember(self, embedding, memory, momentum, batch):
-        index = batch.gather(batch.index)
-        moved = momentum * memory.index_select(0, index) + (1 - momentum) * batch.gather(embedding)
-        memory.index_copy_(0, index, F.normalize(moved))
+    def remember(self, batches, gather):
+        """Move Z and the entries of the images of the last batches; gather: as of `Method.settle`."""
+        seen, self.seen = self.seen[-batches:], []
+        index, student, teacher, *levels = (gather(torch.cat(tensors)) for tensors in zip(*seen, strict=True))
+        for place, level in zip((Z_STUDENT, Z_TEACHER), levels, strict=True):
+            self.params[place].copy_(self._z(place, level))
+        for embedding, memory in ((student, self.memory_v1), (teacher, self.memory_v2)):
+            kept = self.params[MOMENTUM]
+            moved = kept * memory.index_select(0, index) + (1 - kept) * embedding
+            memory.index_copy_(0, index, F.normalize(moved))
 
 
 def nce_loss(scores, num_images):

@@ -41,5 +41,5 @@ class PKT(FeatureMethod):
 """
 
     def distillation_loss(self, student, teacher, batch, schedule):
-        s, t = (similarities(batch.gather(output.pooled)) for output in (student, teacher))
+        s, t = (similarities(output.pooled) for output in (student, teacher))
         return (t * ((t + EPSILON) / (s + EPSILON)).log()).mean()

@@ -55,7 +55,7 @@ class RKD(FeatureMethod):
 """
 
     def distillation_loss(self, student, teacher, batch, schedule):
-        points = (batch.gather(output.pooled) for output in (student, teacher))
+        points = (output.pooled for output in (student, teacher))
         s, t = (x - x[:, None] for x in points)
         limits = self.hyperparameters["PDIST.EPSILON"], self.hyperparameters["PDIST.SQUARED"]
         distance = F.smooth_l1_loss(relative_distances(s, *limits), relative_distances(t, *limits))

@@ -37,4 +37,4 @@ class SP(FeatureMethod):
 
     def distillation_loss(self, student, teacher, batch, schedule):
         maps = (output.features["feats"][-1].flatten(1) for output in (student, teacher))
-        return F.mse_loss(*(similarities(batch.gather(features)) for features in maps))
+        return F.mse_loss(*map(similarities, maps))

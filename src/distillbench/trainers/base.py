@@ -3,18 +3,17 @@
 import torch
 
 from distillbench.config.components import implementation
-from distillbench.group import Alone
 
 
 class Trainer:
-    """Losses to gradients, their mean over the processes, descent. Other trainers derive from it."""
+    """Losses to gradients, and gradients to descent. Other trainers derive from it."""
 
     name = "base"
     version = 1
 
-    def __init__(self, parameters, schedule, hyperparameters, group=Alone()):  # noqa: B008 (it has no state)
+    def __init__(self, parameters, schedule, hyperparameters):
         """schedule: `Specification.schedule`. The learning rate is a tensor and set from outside."""
-        self.parameters, self.group = parameters, group
+        self.parameters = parameters
         self.lr = torch.tensor(schedule["LR"], dtype=parameters[0].dtype, device=parameters[0].device)
         self.prepare(schedule, hyperparameters)
 
@@ -23,11 +22,14 @@ class Trainer:
         self.optimizer = implementation("optimizer", schedule["TYPE"])(self.parameters, schedule)
 
     def update(self, losses):
-        """One step. losses: 0-d tensors by name. A parameter without gradient rests."""
-        self.descend(*map(self.group.mean, self.gradients(losses)))
+        """One step along the gradients of losses, 0-d tensors by name."""
+        self.descend(*self.gradients(losses))
 
     def gradients(self, losses):
-        """(gradients of the sum of the losses,): a list with one, or None, for each parameter."""
+        """(gradients of the sum of the losses,): a list with one, or None, for each parameter.
+
+        losses: 0-d tensors by name.
+        """
         sum(losses.values()).backward()
         gradients = [parameter.grad for parameter in self.parameters]
         self.forget_gradients()
@@ -39,6 +41,7 @@ class Trainer:
             parameter.grad = None
 
     def descend(self, gradients):
+        """One step along gradients as `gradients` gives them. A parameter without one rests."""
         self.optimizer.descend(gradients, self.lr)
 
     def statics(self):

@@ -105,13 +105,13 @@ class GradientScaling(Transform):
     def sample_factors(self, logits_teacher, batch):
         """s, [N]: the factor of a sample's scaled classes."""
         confidence = self.confidence(logits_teacher)
-        centre = batch.mean(confidence) if self.centre == "batch_mean" else self.centre
+        centre = confidence.mean(dim=0) if self.centre == "batch_mean" else self.centre
         factors = self.scale * torch.sigmoid(self.k * (confidence - centre))
         if self.kind == "shuffled":
-            return batch.mine(batch.gather(factors).roll(1))
+            return factors.roll(1)
         if self.kind == "inverted":
             return self.scale - factors
-        return batch.mean(factors).expand_as(factors) if self.kind == "mean" else factors
+        return factors.mean(dim=0).expand_as(factors) if self.kind == "mean" else factors
 
     def factors(self, logits_teacher, batch):
         """The gradient's factors w, [N, C], of teacher logits [N, C] and a batch with labels."""

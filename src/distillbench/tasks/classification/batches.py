@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distillbench.errors import UserError
-from distillbench.group import Alone
 
 
 class Output:
@@ -85,16 +84,13 @@ class Labels:
 class Batch(NamedTuple):
     """A batch with names: `views` holds `Method.views` augmentations [N, 3, H, W] of the same images.
 
+    Where batch statistics are those of micro-batches, it is one of these.
     numbered: the views as they came from the feed, where a table of the teacher's logits is looked up.
-
-    Where several processes train a run, each has a part of every batch: what couples its images goes through `mean`,
-    `gather` and `mine`.
     """
 
     views: tuple[Tensor, ...]
     target: Tensor  # [N], int64 class numbers; of a mixture, that of the image with the larger share
     index: Tensor  # [N], int64 positions in the training set, of the same images
-    group: Alone = Alone()
     numbered: tuple[Numbered, ...] = ()
     labels: Labels | None = None
 
@@ -106,15 +102,3 @@ class Batch(NamedTuple):
         """The number of each view; None unless the views are numbered, and still those of the feed."""
         there = len(self.numbered) == len(self.views) and all(map(Numbered.is_still, self.numbered, self.views))
         return tuple(known.number for known in self.numbered) if there else None
-
-    def gather(self, tensor):
-        """A tensor [N, ...] of this process's images, of all images of the batch."""
-        return self.group.gather(tensor)
-
-    def mean(self, tensor):
-        """The mean over all images of the batch of a tensor [N, ...]."""
-        return self.gather(tensor).mean(dim=0)
-
-    def mine(self, tensor):
-        """Of a tensor over all images of the batch, the part of this process's images."""
-        return self.group.mine(tensor)
