@@ -103,9 +103,7 @@ def test_a_step_is_that_of_the_mean_loss_and_running_statistics_move_once(specif
             counter = not buffer.is_floating_point()
             buffer.copy_(before[name] + 1 if counter else torch.stack([state[name] for state in moved]).mean(dim=0))
         learner.step(size)
-        for (name, ours), theirs in zip(
-            learner.student.state_dict().items(), network.state_dict().values(), strict=True
-        ):
+        for (name, ours), theirs in zip(learner.student.state_dict().items(), network.state_dict().values(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12, msg=name)
     assert learner.feed.position == 100 and learner.sums.totals()["images"] == 100
 
@@ -192,10 +190,7 @@ sys.exit(main(sys.argv[1:]))
     ("what", "line"),
     [
         ("os.kill(os.getpid(), signal.SIGKILL)", ""),
-        (
-            "from distillbench.errors import UserError; raise UserError('x.jpeg: no image')",
-            "distillbench: x.jpeg: no image",
-        ),
+        ("from distillbench.errors import UserError; raise UserError('x.jpeg: no image')", "distillbench: x.jpeg: no image"),
     ],
     ids=["killed", "failing"],
 )
