@@ -19,8 +19,10 @@ from distillbench.config import components, libraries, own_files
 from distillbench.config.implemented import require_trainable
 from distillbench.config.specification import RUN_ID
 from distillbench.config.suite import load_suite
+from distillbench.engine.drivers import drive
 from distillbench.engine.networks import Student
 from distillbench.engine.replay import Replayed
+from distillbench.engine.streams import stream_seed
 from distillbench.engine.weights import deployed_network, weights_digest
 from distillbench.errors import UserError
 from distillbench.methods.base import Output
@@ -480,6 +482,82 @@ def test_features_in_bf16_are_in_fp32(own):
     student = Student(build_network("smallnet16", "digits"), "bf16")
     output = student._output(torch.rand(2, 3, 16, 16))
     assert {t.dtype for t in (output.logits, output.pooled, *output.maps())} == {torch.float32}
+
+
+# Networks that draw random numbers in training
+
+
+@pytest.fixture
+def dropping(own):
+    """The tutorial's networks with dropout."""
+    edited(own, "return self.classifier(maps", "return self.classifier(self.dropout(maps")
+    edited(own, "maps.mean(dim=(2, 3)))", "maps.mean(dim=(2, 3))))")
+    edited(own, "        self.classifier = ", "        self.dropout = nn.Dropout(0.5)\n        self.classifier = ")
+    own_files.use(networks=[FILE])
+    return own
+
+
+def dropping_learner(masks=None, **keys):
+    """One on 64 generated images; masks: gets what the dropout of each micro-batch keeps."""
+    learner = learner_of(
+        specification_of(**{"DISTILLER.STUDENT": "smallnet16", "SOLVER.PRECISION": "fp64", **keys}), 64
+    )
+    learner.begin(1, 0.01)
+    if masks is not None:
+        learner.student.dropout.register_forward_hook(lambda layer, inputs, output: masks.append(output != 0))
+    return learner
+
+
+def test_what_a_network_draws_in_a_step_is_a_function_of_seed_epoch_and_position(dropping):
+    """And of nothing outside; nor does anything outside depend on it."""
+    masks, again, resumed = [], [], []
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    learner = dropping_learner(masks)
+    for epoch in (1, 2):
+        learner.begin(epoch, 0.01)
+        learner.step(16)
+        learner.step(16)
+    assert torch.equal(torch.get_rng_state(), state)
+    features = torch.ones(16, 64, dtype=torch.float64)
+    expected = []
+    for place in ((1, 0), (1, 16), (2, 0), (2, 16)):
+        torch.manual_seed(stream_seed(0, "step", *place))
+        expected.append(nn.functional.dropout(features, 0.5) != 0)
+    assert all((mask <= kept).all() for mask, kept in zip(masks, expected, strict=True)), "a feature may be 0 itself"
+    assert not any(torch.equal(one, other) for one in expected for other in expected if one is not other)
+    dropping_learner(again).step(16)
+    late = dropping_learner(resumed)
+    late.begin(2, 0.01, position=16)
+    late.step(16)
+    assert torch.equal(again[0], masks[0]) and (resumed[0] <= expected[3]).all() and resumed[0].any()
+
+
+def test_micro_batches_draw_numbers_of_their_own(dropping):
+    masks = []
+    dropping_learner(masks, **{"SOLVER.BATCH_SIZE": 32, "SOLVER.BATCH_STATISTICS": 8}).step(32)
+    for number, mask in enumerate(masks):
+        torch.manual_seed(stream_seed(0, "step", 1, 8 * number))
+        assert (mask <= (nn.functional.dropout(torch.ones(8, 64, dtype=torch.float64), 0.5) != 0)).all()
+    assert len(masks) == 4 and mask.any()
+
+
+def test_a_network_that_draws_keeps_every_rule_and_is_trained_eagerly(dropping, capsys):
+    assert main(["check", FILE]) == 0
+    assert "BROKEN" not in capsys.readouterr().out
+    learner = dropping_learner()
+    learner.feed.device = torch.device("cuda")
+    assert drive(learner).why == "the student draws random numbers in a step (dropout, stochastic depth)"
+    with pytest.raises(UserError, match=r"^--driver graph: the student draws random numbers in a step"):
+        drive(learner, "graph")
+
+
+def test_a_teacher_that_draws_in_training_draws_nothing(dropping):
+    learner = student_and_teacher(dropping, {"DISTILLER.TYPE": "KD"}, "smallnet32", "resnet8")
+    batch = learner.feed.batch(8)
+    first, second = (learner.callables[1](batch)[0].logits for _ in range(2))
+    assert torch.equal(first, second) and not learner.draws
+    learner.step(16)
 
 
 # The rules

@@ -24,6 +24,8 @@ def drive(learner, driver="auto", report=print):
         obstacle = f"{learner.group.size} processes train the run, and no capture of their exchange has been seen to work"
     elif not learner.method.capturable:
         obstacle = f"{learner.name} declares capturable = False"
+    elif learner.draws:
+        obstacle = "the student draws random numbers in a step (dropout, stochastic depth)"
     else:
         return Graph(learner, driver == "graph", report)
     if driver == "graph":

@@ -61,7 +61,7 @@ class Feed:
 
     plan: {"order": [N], and what the augmentation draws: [views, N]}, with `number_views` also {"number": [views, N]},
     with mixup {"share": [N]}; position: 0-d, how many images of the epoch are behind it; label_smoothing: of the labels
-    that batches have.
+    that batches have; epoch, passed: where it is, as numbers of Python, for steps that are no replays.
     """
 
     numbered, label_smoothing = False, 0.0
@@ -70,7 +70,7 @@ class Feed:
         """views: of the specification, their count and augmentation."""
         self.split, self.seed, self.views = split, seed, views
         self.augmentation, self.mixup = augmentation_of(views["augmentation"]), Mixup(views.get("mixup", 0.0))
-        self.images = self.augmentation.prepared(split.images)
+        self.images, self.epoch, self.passed = self.augmentation.prepared(split.images), 1, 0
         self.plan, self.position = self._plan(1), torch.zeros((), dtype=torch.int64)
         self.to(split.labels.device)
 
@@ -103,6 +103,7 @@ class Feed:
         for name, tensor in self._plan(epoch).items():
             self.plan[name].copy_(tensor)
         self.position.fill_(position)
+        self.epoch, self.passed = epoch, position
 
     def fetch(self, size):
         """Make ready for a step with the next `size` images, outside of it: here they are all there."""
@@ -118,6 +119,10 @@ class Feed:
             for view in range(self.views["count"])
         )
         known = tuple(map(Numbered.of, views, numbers)) if numbers else ()
+        return self._labelled(views, index, places, known)
+
+    def _labelled(self, views, index, places, known=()):
+        """The `Batch` of views of the images at `index`, mixed, and with labels smoothed, as the run has them."""
         target = self.labels.index_select(0, index)
         labels = Labels(target, self.label_smoothing)
         if self.mixup.alpha:
@@ -129,6 +134,7 @@ class Feed:
     def advance(self, size):
         """Leave `size` images of the epoch behind."""
         self.position += size
+        self.passed += size
 
 
 def epoch_plan(seed, epoch, num_images, views, augmentation):

@@ -1,5 +1,7 @@
 """What learns in a run: student, frozen teacher, method and trainer, and the step that joins them."""
 
+from contextlib import nullcontext
+
 import torch
 
 from distillbench import tasks
@@ -7,7 +9,7 @@ from distillbench.config import components
 from distillbench.engine.feed import DTYPES
 from distillbench.engine.micro_batches import Accumulation
 from distillbench.engine.networks import LiveTeacher, Student, TableTeacher
-from distillbench.engine.streams import initialisation
+from distillbench.engine.streams import drawing_from, initialisation
 from distillbench.engine.sums import Sums, averages, batch_sums, check_returned
 from distillbench.errors import UserError
 from distillbench.group import Alone
@@ -21,7 +23,8 @@ from distillbench.trainers import build_trainer
 class Learner:
     """student, method: trained modules; teacher: frozen module or None; trainer: turns losses into updates.
 
-    deployed: the network that the run leaves; sums: what the steps of an epoch add up to.
+    deployed: the network that the run leaves; sums: what the steps of an epoch add up to; draws: whether the student
+    draws random numbers in a step, which then is no replay.
     """
 
     def __init__(self, specification, feed, teacher=None, table=None, group=None):
@@ -31,11 +34,12 @@ class Learner:
         """
         self.group, self.statistics = group or Alone(), specification["batch"]["statistics"]
         dataset = components.datasets()[specification["dataset"]["name"]]
-        seed, self.feed, self.teacher = specification["seed"], feed, teacher
-        with initialisation(seed, "student"):
+        self.seed, self.feed, self.teacher = specification["seed"], feed, teacher
+        with initialisation(self.seed, "student"):
             self.student = build_network(specification["student"]["network"], dataset["name"])
-        context = (dataset["num_classes"], dataset["image_size"], feed.labels, seed, self.student, teacher)
-        with initialisation(seed, "method"):
+        self.draws = getattr(self.student, "draws", False)
+        context = (dataset["num_classes"], dataset["image_size"], feed.labels, self.seed, self.student, teacher)
+        with initialisation(self.seed, "method"):
             self.method = build_method(specification, Context(*context))
         dtype = DTYPES[specification["precision"]]
         for module in filter(None, (self.student, self.method, teacher)):
@@ -64,7 +68,8 @@ class Learner:
         step = Accumulation((self.student, self.method), size, self.statistics, self.group)
         for part in step.parts:
             batch = self.feed.batch(part.size, part.offset)
-            students, teachers, losses = self.method(*self.callables, batch, self.schedule)
+            with self._drawing(part):
+                students, teachers, losses = self.method(*self.callables, batch, self.schedule)
             batch.labels.require_read(self.name)
             observed = self.method.observations(*of_views(students, teachers), batch, losses) if observing else {}
             check_returned(self.name, losses, observed, self.observed, self.task.HITS)
@@ -75,6 +80,13 @@ class Learner:
         self.method.settle(len(step.parts), step.gather)
         self.sums.add(sums)
         self.feed.advance(size)
+
+    def _drawing(self, part):
+        """What a student draws in a step is a function of the seed and of the first image's place in the epochs."""
+        if not self.draws:
+            return nullcontext()
+        place = self.feed.passed + part.offset
+        return drawing_from(self.seed, "step", self.feed.epoch, place, device=self.feed.device)
 
     def begin(self, epoch, lr, position=0):
         """Go to a position in an epoch: its order of images, learning rate and schedule, in tensors of the step."""
