@@ -104,9 +104,7 @@ def test_what_one_image_is_contrasted_with_does_not_depend_on_the_rest_of_the_ba
 def test_the_memory_that_it_takes_is_said_before_the_first_step(specify):
     keys = {"DISTILLER.TYPE": "CRD", "CRD.FEAT.DIM": 100, "SOLVER.PRECISION": "fp64"}
     learner = learner_of(specify(teacher=TEACHER, **keys), 5000, build_network("resnet8", "digits"))
-    expected = (
-        "CRD remembers 2 x 5000 x 100 numbers, 0.008 GB; a step takes another 0.04 MB an image of the batch"
-    )
+    expected = "CRD remembers 2 x 5000 x 100 numbers, 0.008 GB; a step takes another 0.04 MB an image of the batch"
     assert learner.method.notes() == [expected]
     kept = sum(tensor.nbytes for name, tensor in learner.method.state_dict().items())
     assert kept < 2 * 5000 * 100 * 8 * 1.05  # and hardly anything else, no list of negatives

@@ -106,8 +106,8 @@ def test_a_step_is_that_of_the_mean_loss_and_running_statistics_move_once(specif
             counter = not buffer.is_floating_point()
             buffer.copy_(before[name] + 1 if counter else torch.stack([state[name] for state in moved]).mean(dim=0))
         learner.step(size)
-        for (name, ours), theirs in zip(learner.student.state_dict().items(), network.state_dict().values(), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12, msg=name)
+        for name, theirs in network.state_dict().items():
+            torch.testing.assert_close(learner.student.state_dict()[name], theirs, rtol=1e-10, atol=1e-12, msg=name)
     assert learner.feed.position == 100 and learner.sums.totals()["images"] == 100
 
 
@@ -170,6 +170,10 @@ def test_several_processes_give_what_one_gives(alone, tmp_path, processes):
             assert line == pytest.approx(other, rel=1e-9, abs=1e-9), name
 
 
+DIFFERENT = "distillbench: the 2 processes have come to different weights: a buffer that NONE or the network writes in"
+DIFFERENT += " a step has to move in `Method.settle`"
+
+
 def rows(path):
     head, *lines = path.read_text().splitlines()
     return [head, *([float(value or "nan") for value in line.split(",")] for line in lines)]
@@ -178,6 +182,7 @@ def rows(path):
 KILLING = """
 import os, signal, sys
 import distillbench.engine.learner as learner
+from distillbench.errors import UserError
 from distillbench.commands import main
 step, steps = learner.Learner.step, 0
 def counted(self, *arguments, **options):
@@ -195,12 +200,13 @@ sys.exit(main(sys.argv[1:]))
     ("what", "line"),
     [
         ("os.kill(os.getpid(), signal.SIGKILL)", ""),
-        ("from distillbench.errors import UserError; raise UserError('x.jpeg: no image')", "distillbench: x.jpeg: no image"),
+        ("raise UserError('x.jpeg: no image')", "distillbench: x.jpeg: no image"),
+        ("next(self.student.parameters()).data.add_(1)", DIFFERENT),
     ],
-    ids=["killed", "failing"],
+    ids=["killed", "failing", "differing"],
 )
 def test_where_one_process_stops_all_do_and_the_run_goes_on_from_its_state(tmp_path, what, line):
-    specification = specification_of(**CUT | {"SOLVER.BATCH_SIZE": 600, "SOLVER.BATCH_STATISTICS": 300})
+    specification = specification_of(**CUT)
     (tmp_path / "spec.json").write_text(to_json(specification.as_file()))
     prepare = [sys.executable, "-m", "distillbench", "data", "digits"]
     subprocess.run(prepare, cwd=tmp_path, check=True, capture_output=True)
@@ -211,6 +217,8 @@ def test_where_one_process_stops_all_do_and_the_run_goes_on_from_its_state(tmp_p
     told = [text for text in errors.splitlines() if text.startswith("distillbench:")]
     assert told.count(line) == bool(line) and len(told) <= 2, errors
     assert (tmp_path / "stopped.work" / "state.pt").exists()
+    if line:
+        return
     for out in ("stopped", "whole"):
         code, said, errors = torchrun(2, "-m", "distillbench", *command, out, cwd=tmp_path)
         assert code == 0 and said.count("epoch 2/2") == 1, errors

@@ -46,7 +46,7 @@ SOLVER = {
     ),
     "BATCH_STATISTICS": Key(
         "global",
-        "images over which batch norm and losses that couple images compute: all of a batch, or micro-batches of so many",
+        "images over which batch norm and losses that couple images compute: the batch, or micro-batches of so many",
         choices=("global",),
         or_number=int,
         minimum=2,

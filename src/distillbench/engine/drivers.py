@@ -21,7 +21,9 @@ def drive(learner, driver="auto", report=print):
     if learner.feed.device.type != "cuda":
         obstacle = f"the device is the {learner.feed.device.type}, which has no CUDA graphs"
     elif learner.group.size > 1:
-        obstacle = f"{learner.group.size} processes train the run, and no capture of their exchange has been seen to work"
+        obstacle = (
+            f"{learner.group.size} processes train the run, and no capture of their exchange has been seen to work"
+        )
     elif not learner.method.capturable:
         obstacle = f"{learner.name} declares capturable = False"
     elif learner.draws:

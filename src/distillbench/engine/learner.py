@@ -11,7 +11,8 @@ from distillbench.engine.micro_batches import Accumulation
 from distillbench.engine.networks import LiveTeacher, Student, TableTeacher
 from distillbench.engine.streams import drawing_from, initialisation
 from distillbench.engine.sums import Sums, averages, batch_sums, check_returned
-from distillbench.errors import UserError
+from distillbench.engine.weights import weights_digest
+from distillbench.errors import RunFailed, UserError
 from distillbench.group import Alone
 from distillbench.methods import build_method
 from distillbench.methods.base import Context, Output, of_views
@@ -118,6 +119,15 @@ class Learner:
             output = Output(*network(images))
             sums.add(batch_sums(self.task, output, target, self.task.label_losses(output, target)))
         return averages(self.task, sums.over(self.group))
+
+    def require_agreement(self):
+        """Raises RunFailed unless all processes that train the run have come to the same weights."""
+        if self.group.size == 1:
+            return
+        digests = self.group.collect([weights_digest(module.state_dict()) for module in (self.student, self.method)])
+        if any(digest != digests[0] for digest in digests):
+            remedy = f"a buffer that {self.name} or the network writes in a step has to move in `Method.settle`"
+            raise RunFailed(f"the {self.group.size} processes have come to different weights: {remedy}")
 
     def statics(self):
         """All tensors that a step keeps for the next one: from the first step on they never move."""

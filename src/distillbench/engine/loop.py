@@ -28,6 +28,7 @@ def train_epochs(specification, learner, driver, evaluated, progress, flight, wa
             driver.step(count, observing=number % OBSERVED_EVERY == 0)
             progress.position += count
             flight.save_sometimes(learner, progress, watch.seconds())
+        learner.require_agreement()
         row = epoch_row(schedule, progress.epoch, learner, {split: learner.evaluate(evaluated)})
         progress.end_epoch(row, learner.deployed, split, headline)
         flight.save_sometimes(learner, progress, watch.seconds())

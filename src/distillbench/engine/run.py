@@ -84,7 +84,11 @@ def train(
             train_epochs(specification, learner, driver, evaluated, progress, flight, watch, report, log)
         precision = effective_precision(specification["precision"], device)
         how = {"driver": driver.name, "why": driver.why, "precision": precision, "deterministic": deterministic}
-        how |= {"processes": group.size, "teacher_source": progress.teacher_source, "why_live": progress.why_live or None}
+        how |= {
+            "processes": group.size,
+            "teacher_source": progress.teacher_source,
+            "why_live": progress.why_live or None,
+        }
         left = (specification, learner.deployed, progress, teacher_digest, flight.attempts, watch, source, how)
         if first:
             finish(work, out, lambda folder: write_run(folder, *left, images.origin))

@@ -80,6 +80,7 @@ def check_call(method, arrays, epochs, dtype, overflow):
         if f"out.hook_grad_out{suffix}" in arrays:
             arrays.compare(f"out.hook_grad_out{suffix}", total["logits_student"], of_gradient, overflow=overflow)
         check_stated("", made)
+        method.settle(1, lambda tensor: tensor)
         for prefix in ("after.", "module_after."):
             check_stated(prefix, method.state_dict())
     if any(name.startswith("out.raw.") for name in arrays):
