@@ -56,6 +56,8 @@ IDENTITY = {
     "SOLVER.MOMENTUM": (True, KD, 0.8),
     "SOLVER.PRECISION": (True, KD, "fp64"),
     "SOLVER.THREADS": (True, KD, 2),
+    "SOLVER.LABEL_SMOOTHING": (True, KD, 0.1),
+    "SOLVER.MIXUP": (True, KD, 0.2),
     "EXPERIMENT.PROJECT": (False, KD, "other"),
     "EXPERIMENT.NAME": (False, KD, "other"),
     "EXPERIMENT.TAG": (False, KD, "other"),

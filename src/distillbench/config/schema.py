@@ -90,6 +90,19 @@ SOLVER = {
         maximum=4096,
         why="one and two threads add in another order and differ within a few steps",
     ),
+    "LABEL_SMOOTHING": Key(
+        0.0,
+        "of the cross entropy on the labels in training: this much of a label is spread over all classes",
+        minimum=0,
+        maximum=0.999999,
+        why="another loss",
+    ),
+    "MIXUP": Key(
+        0.0,
+        "alpha: training images are mixed in pairs with shares from Beta(alpha, alpha); 0: not at all",
+        minimum=0,
+        why="other images and labels",
+    ),
 }
 SCHEDULES = {  # the keys of SOLVER that each schedule of the learning rate reads
     "step": {

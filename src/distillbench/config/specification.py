@@ -31,6 +31,8 @@ NEUTRAL = {
         ("replicate",): 0,
         ("student", "weights"): None,
         ("views", "count"): 1,
+        ("views", "mixup"): 0.0,
+        ("label_smoothing",): 0.0,
         ("batch", "statistics"): "global",
         ("trainer", "parameters"): {},
         ("logit_table",): "fp32",
@@ -113,6 +115,15 @@ class Specification:
     def schedule(self):
         """The specification's "schedule", complete: also with the keys that it does without at their neutral value."""
         return {**_neutral_schedule(self["schema"]), **self["schedule"]}
+
+    @property
+    def label_smoothing(self):
+        return self.data.get("label_smoothing", 0.0)
+
+    @property
+    def mixup(self):
+        """Its alpha; 0 where images are not mixed."""
+        return self["views"].get("mixup", 0.0)
 
     def as_file(self):
         """The content of spec.json."""
@@ -211,6 +222,7 @@ def build_specification(config, *, transforms, teacher, seed, protocol=PUBLISHED
             "views": {
                 "count": method["views"],
                 "augmentation": components.datasets()[config.DATASET.TYPE]["augmentation"],
+                **({"mixup": solver.MIXUP} if solver.MIXUP else {}),
             },
             "teacher": teacher,
             "method": {
@@ -232,6 +244,7 @@ def build_specification(config, *, transforms, teacher, seed, protocol=PUBLISHED
             "precision": solver.PRECISION,
             "threads": solver.THREADS,
             "logit_table": "fp32",
+            **({"label_smoothing": solver.LABEL_SMOOTHING} if solver.LABEL_SMOOTHING else {}),
         }
     )
 

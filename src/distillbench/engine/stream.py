@@ -19,7 +19,6 @@ from distillbench.engine.feed import EVALUATION_BATCH, Feed, Split
 from distillbench.engine.micro_batches import shared
 from distillbench.engine.streams import generator
 from distillbench.errors import UserError
-from distillbench.tasks.classification.batches import Batch
 
 SLICE = 32  # images that a worker hands over at once
 MOST_WORKERS = 16  # unless more are asked for
@@ -207,4 +206,4 @@ class StreamFeed(Feed):
         index = self.plan["order"].index_select(0, places)
         pixels = self.pixels[offset : offset + size]
         views = tuple(self.split.normalised(pixels[:, number]) for number in range(self.views["count"]))
-        return Batch(views, self.labels.index_select(0, index), index)
+        return self._labelled(views, index, places)
