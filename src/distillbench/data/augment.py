@@ -112,6 +112,13 @@ class ResizedCropFlip:
         self.scale, self.ratio, self.flip = scale, ratio, flip
         self.logs = torch.log(torch.tensor(ratio)).tolist()
 
+    def draw(self, generator, views, num_images):
+        """{}: nothing ahead, as each view has a generator of its own."""
+        return {}
+
+    def prepared(self, images):
+        return images
+
     def box(self, height, width, generator):
         """(top, left, height, width) of a part of a picture of this size."""
         for _ in range(self.ATTEMPTS):
@@ -150,6 +157,31 @@ def centre_view(pixels, size):
 def _require_interpolation(name, known):
     if name != known:
         raise UserError(f"views.augmentation.interpolation: {one_of(name, [known], 'interpolation')}")
+
+
+class Mixup:
+    """Mixtures of each image with the one before it in the batch, whose order is random (Zhang et al., ICLR 2018).
+
+    alpha: the shares of two images are distributed as Beta(alpha, alpha). The larger is that of the image itself: both
+    orders of a pair are the same mixture.
+    """
+
+    def __init__(self, alpha):
+        self.alpha = alpha
+
+    def draw(self, generator, num_images):
+        """The share of an image, float64 [num_images]. A batch has that of its first one."""
+        seed = torch.randint(2**63 - 1, (), generator=generator).item()
+        shares = np.random.default_rng(seed).beta(self.alpha, self.alpha, num_images)
+        return torch.from_numpy(np.maximum(shares, 1 - shares))
+
+    def apply(self, view, share):
+        """Mixtures of a view [N, 3, H, W]; share: 0-d."""
+        return share * view + (1 - share) * self.partner(view)
+
+    def partner(self, tensor):
+        """Of a tensor [N, ...] of the batch's images, that of those which are mixed in."""
+        return torch.cat([tensor[-1:], tensor[:-1]])
 
 
 KINDS = {"crop_flip": CropFlip, "rotation_flip": RotationFlip, "resized_crop_flip": ResizedCropFlip}

@@ -8,8 +8,8 @@ import torch
 from distillbench import tasks
 from distillbench.config.implemented import require_predictable
 from distillbench.engine.device import prepare_device
-from distillbench.engine.feed import Split
 from distillbench.engine.run import require_images
+from distillbench.engine.stream import put
 from distillbench.engine.weights import load_run
 from distillbench.errors import RunFailed
 from distillbench.files import writing
@@ -17,10 +17,11 @@ from distillbench.store.layout import evaluations
 
 
 @torch.inference_mode()
-def predict(run, checkpoint, images, device="auto"):
+def predict(run, checkpoint, images, device="auto", workers=None):
     """Write predictions.npz of a finished run, in the order of the evaluated split: what its task stores of them.
 
-    run: the run's directory; checkpoint: "last" or "best"; images: `data.Images` of the run's dataset.
+    run: the run's directory; checkpoint: "last" or "best"; images: `data.Images` or `data.Files` of the run's
+    dataset; workers: as of `stream.put`.
     Raises UserError if this code does not predict what the run's specification stands for, RunFailed if a prediction
     cannot be stored.
     """
@@ -28,7 +29,7 @@ def predict(run, checkpoint, images, device="auto"):
     require_predictable(specification)
     require_images(specification, images)
     device = prepare_device(specification, device)
-    test = Split.put(*images.test, specification, device)
+    test = put(images.test, specification, device, workers)
     network = network.to(device=device, dtype=test.mean.dtype, memory_format=torch.channels_last).eval()
     stored = tasks.part(specification["task"], "stored").Stored(len(test.labels))
     try:
