@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from standins import DIGITS, FIXTURES, TEACHER, learner_of, quiet, specification_of
 
+from distillbench.checks.method import can_be_replayed, names_its_numbers, resumes, waits_for_no_device
 from distillbench.config import own_files
 from distillbench.data import Images, digits
 from distillbench.engine.micro_batches import Part, cut, notes, require_fit, shared
@@ -124,6 +125,12 @@ def test_what_couples_images_couples_those_of_a_micro_batch(specify):
         losses.append(learner.sums.totals()["loss_kd"])
     torch.testing.assert_close(losses[1], losses[2], rtol=1e-12, atol=0)
     assert abs(losses[0] - losses[1]) > 1e-3 * losses[0]
+
+
+@pytest.mark.parametrize("rule", [can_be_replayed, resumes, waits_for_no_device, names_its_numbers])
+@pytest.mark.parametrize("row", ["KD+GKD", "DKD+DOT", "CRD"])
+def test_steps_of_micro_batches_keep_the_contract(row, rule):
+    rule({**ROWS[row], "SOLVER.BATCH_STATISTICS": 6})
 
 
 # Several processes
