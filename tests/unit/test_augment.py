@@ -8,14 +8,14 @@ from PIL import Image
 from standins import FIXTURES, specification_of
 
 from distillbench.config import components
-from distillbench.data.augment import Mixup, RotationFlip, augmentation_of
+from distillbench.data.augment import Mixup, RotationFlip, augmentation_of, centre_view
 from distillbench.engine.feed import Feed, Split, generated_feed
 from distillbench.engine.replay import Recording
 from distillbench.engine.streams import generator
 from distillbench.errors import UserError
 from distillbench.tasks.classification.batches import Batch, Labels
 
-TINY = components.datasets()["tiny_imagenet"]["augmentation"]
+TINY, IMAGENET = (components.datasets()[name]["augmentation"] for name in ("tiny_imagenet", "imagenet"))
 
 
 def formula(height, width):
@@ -116,6 +116,92 @@ def test_another_interpolation_is_refused():
 def test_images_that_are_rotated_stay_mapped():
     images = torch.zeros((2, 64, 64, 3), dtype=torch.uint8)
     assert RotationFlip(20, "nearest", True).prepared(images) is images
+
+
+# Parts of pictures of any size
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def smooth(draws, height, width):
+    """A picture [height, width, 3] with edges and gradients."""
+    small = draws.integers(0, 256, (max(2, height // 9), max(2, width // 9), 3), dtype=np.uint8)
+    return np.array(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("height, width", [(375, 500), (500, 333), (64, 64), (100, 900), (900, 100), (1, 7), (3, 2)])
+def test_parts_are_those_that_torchvision_draws(height, width):
+    """Of the same draws, also where none of ten attempts is within the picture."""
+    from torchvision.transforms import RandomResizedCrop
+
+    augmentation, image = augmentation_of(IMAGENET), torch.zeros((3, height, width))
+    for seed in range(300):
+        torch.manual_seed(seed)
+        expected = RandomResizedCrop.get_params(image, IMAGENET["scale"], IMAGENET["ratio"])
+        assert augmentation.box(height, width, generator(seed)) == expected, seed
+
+
+@pytest.mark.parametrize("height, width", [(375, 500), (160, 120)])
+def test_views_are_those_of_the_published_transform_but_for_rounding(height, width):
+    from torchvision.transforms import Compose, RandomHorizontalFlip, RandomResizedCrop
+
+    augmentation, draws = augmentation_of(IMAGENET), np.random.default_rng(0)
+    published = Compose([RandomResizedCrop(224), RandomHorizontalFlip()])
+    for seed in range(30):
+        image = smooth(draws, height, width)
+        torch.manual_seed(seed)
+        expected = np.asarray(published(Image.fromarray(image))).astype(int)
+        found = augmentation.view(torch.from_numpy(image), 224, generator(seed))
+        assert found.dtype == torch.uint8 and found.is_contiguous()
+        difference = np.abs(found.numpy() - expected)
+        assert difference.max() <= 2 and (difference > 0).mean() < 0.1, seed
+
+
+def test_half_of_the_views_are_flipped_if_any():
+    picture = torch.from_numpy(smooth(np.random.default_rng(0), 40, 40))
+    whole = {**IMAGENET, "scale": [1.0, 1.0], "ratio": [1.0, 1.0]}
+    views = [augmentation_of(whole).view(picture, 40, generator(seed)) for seed in range(400)]
+    flipped = [torch.equal(view, picture.flip(1)) for view in views]
+    assert all(torch.equal(view, picture) or turned for view, turned in zip(views, flipped))
+    assert abs(sum(flipped) / 400 - 0.5) < 0.1
+    never = augmentation_of({**whole, "flip": False})
+    assert all(torch.equal(never.view(picture, 40, generator(seed)), picture) for seed in range(20))
+
+
+def test_a_view_is_a_function_of_its_generator():
+    picture, augmentation = torch.from_numpy(smooth(np.random.default_rng(0), 90, 120)), augmentation_of(IMAGENET)
+    torch.manual_seed(0)
+    first = augmentation.view(picture, 32, generator(5))
+    torch.manual_seed(1)
+    assert torch.equal(augmentation.view(picture, 32, generator(5)), first)
+    assert not torch.equal(augmentation.view(picture, 32, generator(6)), first)
+
+
+def test_an_interpolation_of_parts_that_is_not_published_is_refused():
+    with pytest.raises(UserError, match=r"views.augmentation.interpolation: unknown interpolation 'nearest'"):
+        augmentation_of({**IMAGENET, "interpolation": "nearest"})
+
+
+def test_imagenet_is_evaluated_on_the_pixels_of_the_published_transform():
+    declared = components.datasets()["imagenet"]
+    found = centre_view(torch.from_numpy(formula(300, 400)), 224).double() / 255
+    found = (found - torch.tensor(declared["mean"])) / torch.tensor(declared["std"])
+    expected = np.load(FIXTURES / "imagenet_test_transform.npy")
+    assert np.abs(found.permute(2, 0, 1)[:, ::16, ::16].numpy() - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("size", [224, 96, 33])
+def test_central_views_are_pillows_bytes_at_every_size(size):
+    from torchvision.transforms import CenterCrop, Compose, Resize
+
+    published, draws = Compose([Resize(round(size * 256 / 224)), CenterCrop(size)]), np.random.default_rng(0)
+    for height, width in [(375, 500), (500, 333), (257, 301), (20, 31), (256, 256), *draws.integers(2, 400, (20, 2))]:
+        image = smooth(draws, height, width)
+        expected = np.array(published(Image.fromarray(image)))
+        found = centre_view(torch.from_numpy(image), size)
+        assert found.dtype == torch.uint8 and np.array_equal(found, expected), (height, width)
 
 
 # Mixup

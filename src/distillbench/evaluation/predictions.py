@@ -1,6 +1,5 @@
 """Predictions of finished runs: the primary artefact, from which every metric is computed."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from distillbench.engine.feed import Split
 from distillbench.engine.run import require_images
 from distillbench.engine.weights import load_run
 from distillbench.errors import RunFailed
-from distillbench.files import write_atomically
+from distillbench.files import writing
 from distillbench.store.layout import evaluations
 
 
@@ -31,21 +30,22 @@ def predict(run, checkpoint, images, device="auto"):
     device = prepare_device(specification, device)
     test = Split.put(*images.test, specification, device)
     network = network.to(device=device, dtype=test.mean.dtype, memory_format=torch.channels_last).eval()
-    outputs, labels = zip(*((network(images)[0], target) for images, target in test.batches()), strict=True)
+    stored = tasks.part(specification["task"], "stored").Stored(len(test.labels))
     try:
-        content = tasks.part(specification["task"], "stored").to_store(torch.cat(outputs), torch.cat(labels))
+        for batch, target in test.batches():
+            stored.add(network(batch)[0], target)
+        content = stored.content()
     except RunFailed as reason:
         raise RunFailed(
             f"{specification.id}: {reason} ({checkpoint}); the training diverged: lower SOLVER.LR"
         ) from None
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        **content,
-        dataset_sha256=images.digest,
-        run_sha256=specification.digest,
-        weights_sha256=digest,
-        precision=specification["precision"],
-    )
     folder = evaluations(specification)[checkpoint].folder
-    write_atomically(Path(run) / folder / "predictions.npz", buffer.getvalue())
+    with writing(Path(run) / folder / "predictions.npz") as file:
+        np.savez_compressed(
+            file,
+            **content,
+            dataset_sha256=images.digest,
+            run_sha256=specification.digest,
+            weights_sha256=digest,
+            precision=specification["precision"],
+        )
