@@ -11,7 +11,6 @@ from distillbench.config import components
 from distillbench.data.augment import Mixup, RotationFlip, augmentation_of, centre_view
 from distillbench.engine.feed import Feed, Split, generated_feed
 from distillbench.engine.replay import Recording
-from distillbench.engine.streams import generator
 from distillbench.errors import UserError
 from distillbench.tasks.classification.batches import Batch, Labels
 
@@ -210,14 +209,14 @@ def test_central_views_are_pillows_bytes_at_every_size(size):
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
 def test_shares_are_the_larger_of_two_of_the_beta_distribution(alpha):
     """By the first two moments of x (1 - x), which do not depend on which of the two x is."""
-    share = Mixup(alpha).draw(generator(0, "mixup", 1), 200_000)
+    share = Mixup(alpha).draw(generator(1), 200_000)
     assert share.dtype == torch.float64 and share.min() >= 0.5 and share.max() <= 1
     product = share * (1 - share)
     assert product.mean().item() == pytest.approx(alpha / (2 * (2 * alpha + 1)), rel=0.01)
     square = alpha * (alpha + 1) / (4 * (2 * alpha + 1) * (2 * alpha + 3))
     assert product.square().mean().item() == pytest.approx(square, rel=0.01)
-    assert torch.equal(share, Mixup(alpha).draw(generator(0, "mixup", 1), 200_000))
-    assert not torch.equal(share, Mixup(alpha).draw(generator(0, "mixup", 2), 200_000))
+    assert torch.equal(share, Mixup(alpha).draw(generator(1), 200_000))
+    assert not torch.equal(share, Mixup(alpha).draw(generator(2), 200_000))
 
 
 def mixing(size, offset=0):
@@ -259,7 +258,7 @@ def test_all_views_of_an_image_are_mixed_alike():
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_the_cross_entropy_is_the_mixture_of_both_labels(smoothing):
     logits, target, partner = (
-        torch.randn(5, 10, generator=generator(0, "logits")),
+        torch.randn(5, 10, generator=generator(0)),
         torch.arange(5),
         torch.tensor([4, 0, 1, 2, 3]),
     )
