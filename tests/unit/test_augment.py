@@ -11,6 +11,7 @@ from distillbench.config import components
 from distillbench.data.augment import Mixup, RotationFlip, augmentation_of, centre_view
 from distillbench.engine.feed import Feed, Split, generated_feed
 from distillbench.engine.replay import Recording
+from distillbench.engine.streams import generator
 from distillbench.errors import UserError
 from distillbench.tasks.classification.batches import Batch, Labels
 
