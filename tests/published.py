@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import scipy.io
 from PIL import Image
 
 from distillbench.config import components
@@ -61,6 +62,63 @@ def write_tiny(folder, seed=0, size=64):
     (folder / "val/val_annotations.txt").write_text("".join(lines))
     (folder / "wnids.txt").write_text("\n".join(CLASSES))
     return folder
+
+
+WNIDS = ["n00000003", "n00000001", "n00000002"]  # of the ImageNet format, as its devkit numbers them from 1 on
+
+
+def write_imagenet(folder, seed=0, per_class=4, labels="folders"):
+    """The files of an ImageNet folder: `per_class` training images and two for validation of each of three classes.
+
+    labels: how those for validation are labelled: "folders", or the name of the file with the labels of a flat val/.
+    """
+    draws = np.random.default_rng(seed)
+
+    def write(path):
+        height, width = draws.integers(40, 60, 2)
+        coarse = draws.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR)
+        path.write_bytes(jpeg(np.asarray(picture)))
+
+    for wnid in WNIDS:
+        for number in range(per_class):
+            write(folder / "train" / wnid / f"{wnid}_{number}.JPEG")
+    for number, wnid in enumerate(2 * WNIDS, start=1):
+        write(folder / "val" / (wnid if labels == "folders" else "") / f"ILSVRC2012_val_{number:08d}.JPEG")
+    if labels != "folders":
+        write_labels(folder, labels)
+    return folder
+
+
+def write_labels(folder, name):
+    """A file with the labels of `write_imagenet`'s validation images, in the place and form that its name has."""
+    images = [(f"ILSVRC2012_val_{number:08d}", wnid) for number, wnid in enumerate(2 * WNIDS, start=1)]
+    forms = {
+        "ILSVRC2012_validation_ground_truth.txt": [str(WNIDS.index(wnid) + 1) for _, wnid in images],
+        "imagenet_2012_validation_synset_labels.txt": [wnid for _, wnid in images],
+        "LOC_val_solution.csv": ["ImageId,PredictionString", *(f"{image},{wnid} 1 2 3 4 " for image, wnid in images)],
+        "val.txt": [f"{image}.JPEG {sorted(WNIDS).index(wnid)}" for image, wnid in images],
+    }
+    place = folder / "ILSVRC2012_devkit_t12/data" if "ground_truth" in name else folder
+    place.mkdir(parents=True, exist_ok=True)
+    (place / name).write_text("\n".join(forms[name]) + "\n")
+    if place != folder:
+        synsets = [(number, wnid, 0) for number, wnid in enumerate(WNIDS, start=1)] + [(4, "n00000000", 3)]
+        fields = [("ILSVRC2012_ID", object), ("WNID", object), ("num_children", object)]
+        scipy.io.savemat(place / "meta.mat", {"synsets": np.array(synsets, fields)})
+
+
+def publish_imagenet(folder, monkeypatch, **options):
+    """`write_imagenet` in the place of the real one: declared as if that were so. Returns the folder."""
+    module, declared = import_module("distillbench.data.imagenet"), components.datasets()["imagenet"]
+    write_imagenet(Path(folder), **options)
+    lines = ["".join(f"{wnid}\n" for wnid in wnids).encode() for wnids in (sorted(WNIDS), 2 * WNIDS)]
+    classes, validation = (hashlib.sha256(text).hexdigest() for text in lines)
+    facts = {"num_train": 3 * options.get("per_class", 4), "num_test": 6, "num_classes": 3, "classes_sha256": classes}
+    monkeypatch.setattr(module, "VALIDATION", validation)
+    monkeypatch.setitem(components.datasets(), "imagenet", {**declared, **facts})
+    return Path(folder)
 
 
 def publish(name, root, monkeypatch):

@@ -5,7 +5,8 @@ import shlex
 
 from distillbench.errors import UserError
 
-CONFIG = {"suite": "NAME", "only": "ROW", "table": "auto|always|never", "gpu_slots": "N"}  # of the workflow
+# Of the workflow.
+CONFIG = {"suite": "NAME", "only": "ROW", "table": "auto|always|never", "gpu_slots": "N", "workers": "N"}
 
 
 def command(name, *arguments, options=()):

@@ -67,6 +67,15 @@ def gpu_jobs(slots, gpus):
     return gpus * int(slots)
 
 
+def workers_asked(text):
+    """The number of processes that decode images for a job that `workers=` asks for, or None. Raises UserError."""
+    if text is None:
+        return None
+    if not text.isdecimal():
+        raise UserError(f"workers={text}: is no number of processes from 0 on")
+    return int(text)
+
+
 def mps_problem():
     """Why jobs cannot compute on a GPU at the same time, or ""."""
     question = "get_default_active_thread_percentage\n"  # every daemon knows it, also before it has a server

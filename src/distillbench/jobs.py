@@ -17,7 +17,7 @@ from distillbench.store.place import require_own, require_work
 from distillbench.store.tables import Key, table_path
 
 
-def complete(store, run, *, device="auto", driver="auto", deterministic=False, log=(), table="auto", report=print):
+def complete(store, run, *, device="auto", workers=None, report=print, **options):
     """Make a run whole: train it where its training is missing, predict, and compute the metrics, which come last.
 
     store: `Store`; run: id of a run that is planned or here; the rest: as for `train`.
@@ -27,12 +27,12 @@ def complete(store, run, *, device="auto", driver="auto", deterministic=False, l
         report(run)
         missing, teacher = store.missing(run), store.specification(run)["teacher"]
         if "training" in missing:
-            how = {"device": device, "driver": driver, "deterministic": deterministic, "log": log, "table": table}
-            train(store, store.planned(run), store.run(run), store.work(run), **how, report=report)
+            how = {"device": device, "workers": workers, "report": report, **options}
+            train(store, store.planned(run), store.run(run), store.work(run), **how)
         if "predictions" in missing:
-            predict(store, run, device)
+            predict(store, run, device, workers)
         if teacher and not store.predicted(teacher["id"], teacher["checkpoint"]):
-            predict(store, teacher["id"], device)
+            predict(store, teacher["id"], device, workers)
         measure(store, run, report)
 
 
@@ -61,7 +61,7 @@ def train(store, spec, out, work, *, log=(), report=print, **options):
         require(log)
         train_run(
             specification,
-            _images(specification),
+            _images(specification, source, report=report),
             out,
             work=work,
             runs=store.runs,
@@ -87,16 +87,19 @@ def _assist(group, store, spec, out, work, options):
         from distillbench.engine.run import train as train_run
 
         specification = read_specification(spec)
-        _with_own_files(read_json(spec).get("source"))
+        source = _with_own_files(read_json(spec).get("source"))
         _, work = _work(store, specification, out, work)
         how = {"runs": store.runs, "report": lambda line: None, "group": group, **options}
-        train_run(specification, _images(specification), out, work, **how)
+        train_run(specification, _images(specification, source, report=how["report"]), out, work, **how)
     except RunFailed:
         raise SystemExit(1) from None
 
 
-def predict(store, run, device="auto", anew=False):
-    """Write the predictions of a finished run that are missing or stale, or, with `anew`, all."""
+def predict(store, run, device="auto", workers=None, anew=False):
+    """Write the predictions of a finished run that are missing or stale, or, with `anew`, all.
+
+    workers: see `engine.run.train`.
+    """
     with claim(store.work(run)):
         stale = store.stale(run)
         missing = [c for c in CHECKPOINTS if anew or not store.predicted(run, c) or ("predictions", c) in stale]
@@ -105,9 +108,10 @@ def predict(store, run, device="auto", anew=False):
         from distillbench.evaluation.predictions import predict as predict_run
 
         _use_own_files(store, run)
-        images = _images(store.specification(run))
+        planned = read_json(store.planned(run)) if store.planned(run).exists() else {}
+        images = _images(store.specification(run), planned.get("source"), ("test",))
         for checkpoint in missing:
-            predict_run(store.run(run), checkpoint, images, device)
+            predict_run(store.run(run), checkpoint, images, device, workers)
 
 
 def make_table(store, run, checkpoint, device="auto", report=print):
@@ -160,8 +164,11 @@ def measure(store, run, report=print):
             report(f"{run} {checkpoint}: " + ", ".join(f"{v['metric']} {v['value']:.4g}" for v in values))
 
 
-def _images(specification):
+def _images(specification, source=None, splits=("training", "test"), report=print):
+    """The images of a run, in files those of `splits` on this machine's own disk where its source names one."""
     from distillbench import data
+    from distillbench.data.stage import staged
 
-    name = specification["dataset"]["name"]
-    return data.load(name, data.data_path(name))
+    name, folder = specification["dataset"]["name"], (source or {}).get("stage")
+    images = data.load(name, data.data_path(name))
+    return staged(images, name, splits, folder, report) if folder and isinstance(images, data.Files) else images

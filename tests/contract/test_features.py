@@ -47,7 +47,7 @@ def loss_of(method, student, teacher):
 def test_weights_are_those_of_the_node():
     networks = [output((4, 3, 8, 8), (4, 4, 4, 4))] * 2
     target, weights = torch.arange(4), {"LOSS.CE_WEIGHT": 3.0, "LOSS.FEAT_WEIGHT": 5.0}
-    networks[1] = networks[0]._replace(features={"feats": [maps.flip(0) for maps in networks[0].features["feats"]]})
+    networks[1] = Output(None, {"feats": [maps.flip(0) for maps in networks[0].features["feats"]]})
     method = built(SP, *networks, **weights)
     losses = method.losses(*networks, Batch((), target, target), {})
     torch.testing.assert_close(losses["ce"], 3 * F.cross_entropy(networks[0].logits, target))

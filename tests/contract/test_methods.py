@@ -1,6 +1,7 @@
 """Every method keeps the contract, alone, with every transform and with every trainer; formulas of GKD."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from distillbench.config.specification import Specification
 from distillbench.engine.learner import Learner
 from distillbench.engine.streams import generator
 from distillbench.engine.weights import weights_digest
+from distillbench.errors import UserError
 from distillbench.methods.base import Batch, Context, LogitMethod, Output
 from distillbench.methods.kd import KD, kd_loss
 from distillbench.models import build_network
@@ -67,6 +69,27 @@ def test_the_controls_of_gkd_change_one_thing_each(scale):
     torch.testing.assert_close(inverted[~kept].view(8, 9)[:, 0], scale - s)
     torch.testing.assert_close(mean[~kept], s.mean().expand(72))
     torch.testing.assert_close(everywhere, s[:, None].expand(8, 10))
+
+
+@pytest.mark.parametrize("name", [n for n, d in components.packaged_methods().items() if d["teacher"] != "none"])
+def test_a_teachers_head_is_computed_for_the_methods_that_read_its_logits(name):
+    built, called = contract.learner({"DISTILLER.TYPE": name}, 64), []
+    built.teacher.fc.register_forward_hook(lambda layer, inputs, output: called.append(layer))
+    contract.steps(built)
+    assert len(called) == (components.methods()[name]["teacher"] == "logits")
+
+
+@pytest.mark.parametrize("key", ["LABEL_SMOOTHING", "MIXUP"])
+def test_a_cross_entropy_of_ones_own_is_refused_where_it_would_be_another(specify, key):
+    own_files.use([str(OWN)])
+    for keys, refused in (({}, False), ({f"SOLVER.{key}": 0.1}, True)):
+        specification = specify(teacher=TEACHER, **{"DISTILLER.TYPE": "FeaturesAndModules", **keys})
+        learner = learner_of(specification, 32, build_network("resnet8", "digits").eval())
+        learner.begin(1, 0.1)
+        says = f"^FeaturesAndModules: SOLVER.{key} would have no effect .*; take batch.cross_entropy"
+        with pytest.raises(UserError, match=says) if refused else nullcontext():
+            learner.step(8)
+    own_files.use([])
 
 
 def test_a_specification_from_before_a_key_existed_is_trained_as_it_was_then(specify):

@@ -16,6 +16,7 @@ from distillbench.engine.weights import weights_digest
 from distillbench.methods.base import Context, Output
 from distillbench.methods.dry_pass import bn_before_relu, shapes
 from distillbench.models import build_network, calibrate, network_cost
+from distillbench.models.network import in_two_parts, logits_alone
 
 PUBLISHED = {  # parameters, as the papers and reference vectors count them
     "cifar100": {
@@ -139,6 +140,42 @@ def test_the_logits_are_those_of_one_linear_layer(dataset, name):
     returned = []
     layer.register_forward_hook(lambda layer, inputs, output: returned.append(output))
     assert network(images)[0] is returned[0]
+
+
+@of_every_class
+def test_features_are_had_without_the_head_and_logits_without_features_of_no_use_to_them(dataset, name):
+    """As a frozen teacher is asked: the numbers are those of the whole network, bit by bit."""
+    network, images = filled(dataset, name)
+    layers = [layer for layer in network.modules() if isinstance(layer, (nn.BatchNorm2d, nn.Linear))]
+    called = []
+    for layer in layers:
+        layer.register_forward_hook(lambda layer, inputs, output: called.append(layer))
+    with torch.no_grad():
+        whole = Output(*network(images))
+        called.clear()
+        features, logits = in_two_parts(network, images)
+        assert not any(isinstance(layer, nn.Linear) for layer in called)
+        assert torch.equal(logits(), whole.logits) and isinstance(called.pop(), nn.Linear)
+        called.clear()
+        assert torch.equal(logits_alone(network, images), whole.logits)
+        assert sorted(map(id, called)) == sorted(map(id, layers)), "each once"
+    parts = Output(whole.logits, features)
+    assert features.keys() == whole.features.keys() and torch.equal(parts.pooled, whole.pooled)
+    for kind in ("feats", "preact_feats"):
+        assert all(map(torch.equal, parts.maps(kind), whole.maps(kind)))
+
+
+def test_a_network_whose_forward_is_its_own_is_asked_as_a_whole():
+    class Doubled(type(build_network("resnet8", "digits"))):
+        def forward(self, images):
+            logits, features = super().forward(images)
+            return 2 * logits, {**features, "pooled_feat": 3 * features["pooled_feat"]}
+
+    network, images = filled("digits", "resnet8")
+    plain, network.__class__ = network(images), Doubled
+    features, logits = in_two_parts(network, images)
+    assert torch.equal(logits(), 2 * plain[0]) and torch.equal(features["pooled_feat"], 3 * plain[1]["pooled_feat"])
+    assert torch.equal(logits_alone(network, images), 2 * plain[0])
 
 
 @of_every_class

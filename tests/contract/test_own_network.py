@@ -19,8 +19,10 @@ from distillbench.config import components, libraries, own_files
 from distillbench.config.implemented import require_trainable
 from distillbench.config.specification import RUN_ID
 from distillbench.config.suite import load_suite
+from distillbench.engine.drivers import drive
 from distillbench.engine.networks import Student
 from distillbench.engine.replay import Replayed
+from distillbench.engine.streams import stream_seed
 from distillbench.engine.weights import deployed_network, weights_digest
 from distillbench.errors import UserError
 from distillbench.methods.base import Output
@@ -274,6 +276,9 @@ def test_maps_of_a_network_of_torchvision_are_its_stages():
         ("torchvision:densenet121", 32, "64@16 256@8 512@4 1024@2"),
         ("torchvision:shufflenet_v2_x0_5", 64, "24@32 48@8 96@4 1024@2"),
         ("torchvision:regnet_y_400mf", 32, "32@16 48@8 104@4 208@2"),
+        ("torchvision:efficientnet_b0", 64, "32@32 16@32 24@16 40@8 112@4 1280@2"),
+        ("torchvision:convnext_tiny", 64, "96@16 96@16 192@8 384@4 768@2"),
+        ("torchvision:mobilenet_v3_small", 64, "16@32 16@16 24@8 48@4 576@2"),
         ("timm:resnet18", 64, "64@32 64@16 128@8 256@4 512@2"),
         ("timm:efficientnet_b0", 64, "32@32 16@32 24@16 40@8 112@4 1280@2"),
         ("timm:convnext_atto", 64, "40@16 40@16 80@8 160@4 320@2"),
@@ -357,8 +362,8 @@ def test_stages_that_are_named_are_those_that_a_method_gets():
         ({"forward": lambda self, images: (self.head, 1)}, "net: gives tuple for two images"),
         ({"forward": lambda self, images: (without_maps(self, images), {"feats": []})}, "features without pooled_feat"),
         ({"forward": lambda self, images: images @ images[0, 0, :3, :3]}, "net: cannot take images of 8x8 (Runtime"),
-        ({"forward": lambda self, images: nn.functional.dropout(without_maps(self, images), 0.1, self.training)},
-         "net: draws random numbers in a step"),
+        ({"forward": lambda self, images: nn.functional.dropout(without_maps(self, images), 0.1)},
+         "net: draws random numbers in evaluation mode"),
         ({"forward": lambda self, images: (without_maps if self.training else without_head)(self, images)},
          "net: calls other modules in evaluation than in training"),
     ],
@@ -391,6 +396,16 @@ def test_a_map_is_what_goes_into_the_next_stage_also_where_no_module_gives_it():
     images = torch.randn(2, 3, 8, 8).double()
     x = torch.relu(network.stage1[1](network.stage1[0](network.stem(images))))
     assert torch.equal(network(images)[1]["feats"][1], x)
+
+
+def test_a_network_that_draws_in_training_says_so_and_looking_at_it_draws_nothing():
+    state = torch.manual_seed(0).get_state()
+    Net()
+    weights = torch.get_rng_state()
+    assert not hooked().draws_in_training
+    dropping = hooked(lambda self, images: nn.functional.dropout(without_maps(self, images), 0.1, self.training))
+    assert dropping.draws_in_training
+    assert torch.equal(torch.get_rng_state(), weights) and not torch.equal(weights, state)
 
 
 def test_features_of_a_network_of_ones_own_may_be_its_own():
@@ -435,17 +450,26 @@ PATCHES = PYTHON.replace(
     "method, says",
     [
         ("AT", "smallnet32 has no feats: it has no maps"),
+        ("NST", "smallnet32 has no feats: it has no maps"),
+        ("SP", "smallnet32 has no feats: it has no maps"),
         ("OFD", "smallnet32 has no preact_feats: it has no maps"),
         ("RKD", None),
         ("KD", None),
     ],
 )
-def test_a_method_that_asks_for_what_a_network_lacks_is_refused(own, method, says):
+def test_a_method_that_asks_for_what_a_network_lacks_is_refused_before_the_first_step(own, method, says):
     (own / FILE).write_text(PATCHES)
     if says is None:
         return student_and_teacher(own, {"DISTILLER.TYPE": method}, "smallnet32", "resnet8").step(16)
     with pytest.raises(UserError, match=says):
-        student_and_teacher(own, {"DISTILLER.TYPE": method}, "smallnet32", "resnet8").step(16)
+        student_and_teacher(own, {"DISTILLER.TYPE": method}, "smallnet32", "resnet8")
+
+
+@pytest.mark.parametrize("method", ["PKT", "RKD"])
+def test_a_method_on_pooled_features_is_refused_where_there_are_none(own, method):
+    edited(own, "self.classifier(maps.mean(dim=(2, 3)))", "maps.mean(dim=(2, 3)) @ self.classifier.weight.T")
+    with pytest.raises(UserError, match="smallnet32 has no pooled_feat: no linear layer gives its logits"):
+        student_and_teacher(own, {"DISTILLER.TYPE": method}, "smallnet32", "resnet8")
 
 
 def test_ofd_is_refused_where_no_batch_normalisation_is_in_front_of_a_relu(own):
@@ -459,6 +483,82 @@ def test_features_in_bf16_are_in_fp32(own):
     student = Student(build_network("smallnet16", "digits"), "bf16")
     output = student._output(torch.rand(2, 3, 16, 16))
     assert {t.dtype for t in (output.logits, output.pooled, *output.maps())} == {torch.float32}
+
+
+# Networks that draw random numbers in training
+
+
+@pytest.fixture
+def dropping(own):
+    """The tutorial's networks with dropout."""
+    edited(own, "return self.classifier(maps", "return self.classifier(self.dropout(maps")
+    edited(own, "maps.mean(dim=(2, 3)))", "maps.mean(dim=(2, 3))))")
+    edited(own, "        self.classifier = ", "        self.dropout = nn.Dropout(0.5)\n        self.classifier = ")
+    own_files.use(networks=[FILE])
+    return own
+
+
+def dropping_learner(masks=None, **keys):
+    """One on 64 generated images; masks: gets what the dropout of each micro-batch keeps."""
+    learner = learner_of(
+        specification_of(**{"DISTILLER.STUDENT": "smallnet16", "SOLVER.PRECISION": "fp64", **keys}), 64
+    )
+    learner.begin(1, 0.01)
+    if masks is not None:
+        learner.student.dropout.register_forward_hook(lambda layer, inputs, output: masks.append(output != 0))
+    return learner
+
+
+def test_what_a_network_draws_in_a_step_is_a_function_of_seed_epoch_and_position(dropping):
+    """And of nothing outside; nor does anything outside depend on it."""
+    masks, again, resumed = [], [], []
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    learner = dropping_learner(masks)
+    for epoch in (1, 2):
+        learner.begin(epoch, 0.01)
+        learner.step(16)
+        learner.step(16)
+    assert torch.equal(torch.get_rng_state(), state)
+    features = torch.ones(16, 64, dtype=torch.float64)
+    expected = []
+    for place in ((1, 0), (1, 16), (2, 0), (2, 16)):
+        torch.manual_seed(stream_seed(0, "step", *place))
+        expected.append(nn.functional.dropout(features, 0.5) != 0)
+    assert all((mask <= kept).all() for mask, kept in zip(masks, expected, strict=True)), "a feature may be 0 itself"
+    assert not any(torch.equal(one, other) for one in expected for other in expected if one is not other)
+    dropping_learner(again).step(16)
+    late = dropping_learner(resumed)
+    late.begin(2, 0.01, position=16)
+    late.step(16)
+    assert torch.equal(again[0], masks[0]) and (resumed[0] <= expected[3]).all() and resumed[0].any()
+
+
+def test_micro_batches_draw_numbers_of_their_own(dropping):
+    masks = []
+    dropping_learner(masks, **{"SOLVER.BATCH_SIZE": 32, "SOLVER.BATCH_STATISTICS": 8}).step(32)
+    for number, mask in enumerate(masks):
+        torch.manual_seed(stream_seed(0, "step", 1, 8 * number))
+        assert (mask <= (nn.functional.dropout(torch.ones(8, 64, dtype=torch.float64), 0.5) != 0)).all()
+    assert len(masks) == 4 and mask.any()
+
+
+def test_a_network_that_draws_keeps_every_rule_and_is_trained_eagerly(dropping, capsys):
+    assert main(["check", FILE]) == 0
+    assert "BROKEN" not in capsys.readouterr().out
+    learner = dropping_learner()
+    learner.feed.device = torch.device("cuda")
+    assert drive(learner).why == "the student draws random numbers in a step (dropout, stochastic depth)"
+    with pytest.raises(UserError, match=r"^--driver graph: the student draws random numbers in a step"):
+        drive(learner, "graph")
+
+
+def test_a_teacher_that_draws_in_training_draws_nothing(dropping):
+    learner = student_and_teacher(dropping, {"DISTILLER.TYPE": "KD"}, "smallnet32", "resnet8")
+    batch = learner.feed.batch(8)
+    first, second = (learner.callables[1](batch)[0].logits for _ in range(2))
+    assert torch.equal(first, second) and not learner.draws
+    learner.step(16)
 
 
 # The rules

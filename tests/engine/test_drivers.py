@@ -45,12 +45,16 @@ class Rehearsed(Replayed):
     name, why = "replayed", "a test"
 
 
-@pytest.mark.parametrize("trainer", ["base", "dot"])
-def test_a_run_whose_steps_are_replayed_is_the_run(specify, images, tmp_path, monkeypatch, trainer):
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"SOLVER.TRAINER": "dot"}, {"SOLVER.MIXUP": 0.4, "SOLVER.LABEL_SMOOTHING": 0.1}],
+    ids=["base", "dot", "mixup"],
+)
+def test_a_run_whose_steps_are_replayed_is_the_run(specify, images, tmp_path, monkeypatch, more):
     """Epochs, a decay of the rate, a warm-up, smaller last batches, observed steps; stopped once and resumed."""
     teacher = specify(seed=7)
     run.train(teacher, images, tmp_path / teacher.id, tmp_path / "w", tmp_path, device="cpu", report=quiet)
-    keys = {**KD_KEYS, "SOLVER.TRAINER": trainer, "SOLVER.EPOCHS": 3}
+    keys = {**KD_KEYS, **more, "SOLVER.EPOCHS": 3}
     specification = specify(teacher={"kind": "run", "id": teacher.id, "checkpoint": "last"}, **keys)
 
     def trained(name):

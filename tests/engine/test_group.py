@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from standins import DIGITS, FIXTURES, TEACHER, learner_of, quiet, specification_of
 
+from distillbench.checks.method import can_be_replayed, names_its_numbers, resumes, waits_for_no_device
+from distillbench.config import own_files
 from distillbench.data import Images, digits
 from distillbench.engine.micro_batches import Part, cut, notes, require_fit, shared
 from distillbench.engine.run import train
@@ -25,6 +27,8 @@ ROWS = {
     "DKD+DOT": {"DISTILLER.TYPE": "DKD", "SOLVER.TRAINER": "dot"},
     **{method: {"DISTILLER.TYPE": method} for method in ("SP", "PKT", "RKD", "CRD", "VID")},
     "AdamW": {"SOLVER.TYPE": "AdamW", "SOLVER.LR": 0.001},
+    "mixup": {"SOLVER.MIXUP": 0.4, "SOLVER.LABEL_SMOOTHING": 0.1},
+    "dropout": {"DISTILLER.STUDENT": "dropping"},
 }
 FEW = 64 + 64 + 17  # the last batch is one micro-batch: what else trains the run has nothing to do
 
@@ -123,11 +127,18 @@ def test_what_couples_images_couples_those_of_a_micro_batch(specify):
     assert abs(losses[0] - losses[1]) > 1e-3 * losses[0]
 
 
+@pytest.mark.parametrize("rule", [can_be_replayed, resumes, waits_for_no_device, names_its_numbers])
+@pytest.mark.parametrize("row", ["KD+GKD", "DKD+DOT", "CRD"])
+def test_steps_of_micro_batches_keep_the_contract(row, rule):
+    rule({**ROWS[row], "SOLVER.BATCH_STATISTICS": 6})
+
+
 # Several processes
 
 
 def train_all(folder, images, group=None):
     """Train a teacher and every row, into a folder; what the processes of a group do, too."""
+    own_files.use(networks=[str(FIXTURES / "dropping_network.py")])
     folder, options = Path(folder), {"device": "cpu", "report": quiet, "group": group}
     made_by = specification_of(**CUT | {"SOLVER.EPOCHS": 1})
     teacher = {"kind": "run", "id": made_by.id, "checkpoint": "last"}
@@ -146,6 +157,7 @@ def train_all(folder, images, group=None):
 def alone(images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     train_all(folder, few(images))
+    own_files.use()
     return folder
 
 

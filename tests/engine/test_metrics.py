@@ -1,7 +1,9 @@
 """Metrics of predictions, against independent formulations."""
 
 import hashlib
+import io
 import shutil
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -13,17 +15,19 @@ from standins import LOGITS, TARGETS, TEACHER_LOGITS, with_ranks
 
 from distillbench.commands import main
 from distillbench.engine.run import train
-from distillbench.errors import UserError
-from distillbench.evaluation.measure import write_metrics
+from distillbench.errors import RunFailed, UserError
+from distillbench.evaluation.measure import compute, write_metrics
 from distillbench.evaluation.predictions import predict
 from distillbench.reporting.collect import COSTS, collect, scope
 from distillbench.reporting.sheets.details import columns
 from distillbench.store import Store
 from distillbench.store.layout import CHECKPOINTS
 from distillbench.tasks.classification import metrics
+from distillbench.tasks.classification import predictions as format
+from distillbench.tasks.classification import stored as writing
 from distillbench.tasks.classification.metrics import METRICS
-from distillbench.tasks.classification.predictions import Predictions, parse
-from distillbench.tasks.classification.stored import ranked
+from distillbench.tasks.classification.predictions import RANKS, Predictions, parse
+from distillbench.tasks.classification.stored import Stored, ranked
 from distillbench.tasks.classification.training import target_rank
 
 
@@ -33,7 +37,8 @@ def bare(logits, targets=TARGETS):
 
 
 def read(path):
-    return parse(path.read_bytes(), path)
+    with open(path, "rb") as file:
+        return parse(file, path)
 
 
 BOTH = pytest.mark.parametrize("form", [bare, with_ranks])
@@ -135,6 +140,86 @@ def test_missing_predictions_of_the_teacher_are_one_line(trained, tmp_path, caps
     assert main(["evaluate", student, "--stage", "metrics"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and teacher in lines[0] and "distillbench evaluate" in lines[0]
+
+
+# Of many images and classes
+
+
+@BOTH
+def test_metrics_of_shards_are_those_of_the_whole(form, monkeypatch):
+    own, teacher = form(LOGITS), form(TEACHER_LOGITS)
+    expected, _ = compute(METRICS, own, teacher)
+    assert len([*own.shards()]) == 1
+    monkeypatch.setattr(format, "SHARD", 79)  # 7 images of 10 classes
+    assert [len(shard.targets) for shard in own.shards()] == [*[7] * 57, 1]
+    assert compute(METRICS, form(LOGITS), form(TEACHER_LOGITS)) == (expected, {})
+
+
+def test_logits_that_are_not_finite_are_noticed_in_every_shard(monkeypatch):
+    monkeypatch.setattr(format, "SHARD", 79)
+    logits = LOGITS.copy()
+    assert with_ranks(logits).finite and Predictions(TARGETS, {}).finite
+    logits[-1, 0] = np.nan
+    assert not with_ranks(logits).finite
+
+
+def test_metrics_take_a_fraction_of_the_memory_of_logits_in_double_precision(monkeypatch):
+    monkeypatch.setattr(format, "SHARD", 2**14)
+    draws, images, classes = np.random.default_rng(0), 2_000, 500
+    targets = draws.integers(0, classes, images)
+    own, teacher = (
+        Predictions(targets, {"logits": draws.normal(0, 2, (images, classes)).astype(np.float16)}) for _ in range(2)
+    )
+    assert metrics.brier(own) > 0  # whatever is loaded once is there
+    tracemalloc.start()
+    assert metrics.brier(own) > 0 and metrics.kl_to_teacher(own, teacher) > 0 and own.finite
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < images * classes * 8 / 4
+
+
+@pytest.mark.parametrize("sizes", [[400], [128, 128, 128, 16], [1] * 400])
+def test_what_is_stored_does_not_depend_on_batches_and_shards(sizes, monkeypatch):
+    logits, targets = torch.from_numpy(LOGITS).float(), torch.from_numpy(TARGETS)
+
+    def stored(sizes):
+        held = Stored(len(targets))
+        for batch in zip(logits.split(sizes), targets.split(sizes), strict=True):
+            held.add(*batch)
+        return held.content()
+
+    expected, computed = stored([400]), []
+    monkeypatch.setattr(writing, "SHARD", 790)
+    monkeypatch.setattr(writing, "ranked", lambda *batch: computed.append(len(batch[0])) or ranked(*batch))
+    found = stored(sizes)
+    assert found.keys() == expected.keys() and list(found) == [*RANKS, "logits", "targets", "targets_sha256"]
+    for name, array in expected.items():
+        assert np.array_equal(found[name], array) and getattr(found[name], "dtype", 0) == getattr(array, "dtype", 0)
+    assert sum(computed) == 400 and max(computed) < 79 + max(sizes)
+    assert found["logits"].dtype == np.float16 and found["targets"].dtype == np.int32
+
+
+def test_logits_beyond_half_precision_are_refused_in_every_shard(monkeypatch):
+    monkeypatch.setattr(writing, "SHARD", 790)
+    logits = torch.from_numpy(LOGITS).float()
+    logits[-1, 3] = 1e6
+    held = Stored(400)
+    with pytest.raises(RunFailed, match=r"the logits of 1 of [0-9]+ images are beyond fp16, the largest is 1e[+]06"):
+        for batch in zip(logits.split(79), torch.from_numpy(TARGETS).split(79), strict=True):
+            held.add(*batch)
+        held.content()
+
+
+def test_predictions_are_written_as_numpy_writes_them(trained):
+    """Byte for byte: results of before are those of now."""
+    store, teacher, _ = trained
+    path, written = store.evaluation(teacher, "last") / "predictions.npz", io.BytesIO()
+    with np.load(path) as archive:
+        names, arrays = archive.files, dict(archive)
+    facts = ["dataset_sha256", "run_sha256", "weights_sha256", "precision"]
+    assert names == [*RANKS, "logits", "targets", "targets_sha256", *facts]
+    np.savez_compressed(written, **arrays)
+    assert path.read_bytes() == written.getvalue()
 
 
 def test_predictions_for_other_images_are_not_compared(trained, tmp_path):

@@ -504,10 +504,12 @@ def test_metrics_name_the_predictions_that_were_read(store, monkeypatch):
     with np.load(predictions(store, teacher)) as archive:
         others = np.roll(archive["logits"], 1, axis=1)
 
-    def replaced(content, path):
+    def replaced(file, path):
         if path == predictions(store, teacher):
+            path.rename(path.with_name("read.npz"))  # as writers leave to its readers the file that they take away
+            shutil.copy(path.with_name("read.npz"), path)
             rewrite(path, logits=others)
-        return parsed(content, path)
+        return parsed(file, path)
 
     monkeypatch.setattr(format, "parse", replaced)
     write_metrics(store, student, "last")

@@ -38,13 +38,19 @@ sys.exit(main(sys.argv[3:]))
 
 
 @pytest.mark.parametrize(
-    ("save", "where"),
-    [(2, "within"), (4, "boundary"), (5, "during")],
-    ids=["within an epoch", "at an epoch's end", "during a save"],
+    ("save", "where", "keys"),
+    [
+        (2, "within", {}),
+        (4, "boundary", {}),
+        (5, "during", {}),
+        (2, "within", {"DISTILLER.STUDENT": "torchvision:mobilenet_v2"}),
+        (2, "within", {"SOLVER.MIXUP": 0.4, "SOLVER.LABEL_SMOOTHING": 0.1}),
+    ],
+    ids=["within an epoch", "at an epoch's end", "during a save", "with dropout", "with mixup"],
 )
-def test_a_killed_run_resumes_to_bit_identical_weights_and_history(specify, tmp_path, save, where):
+def test_a_killed_run_resumes_to_bit_identical_weights_and_history(specify, tmp_path, save, where, keys):
     """Three batches and the end of the epoch save a state each: the second is within, the fourth at the end."""
-    specification = specify()
+    specification = specify(**keys)
     (tmp_path / "spec.json").write_text(to_json(specification.as_file()))
     command = ["train", "--spec", "spec.json", "--device", "cpu", "--save-seconds", "0", "--out"]
     prepare = [sys.executable, "-m", "distillbench", "data", "digits"]

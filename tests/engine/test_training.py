@@ -17,11 +17,11 @@ from torchvision.transforms import functional as transforms
 from distillbench.config import components, own_files
 from distillbench.config.specification import read_specification
 from distillbench.data import Images, digits
-from distillbench.data.augment import CropFlip
+from distillbench.data.augment import CropFlip, Mixup
 from distillbench.engine.feed import epoch_plan
 from distillbench.engine.networks import LiveTeacher
 from distillbench.engine.run import train
-from distillbench.engine.streams import initialisation
+from distillbench.engine.streams import generator, initialisation
 from distillbench.engine.weights import load_run, weights_digest
 from distillbench.errors import UserError
 from distillbench.evaluation.measure import write_metrics
@@ -54,11 +54,11 @@ def sgd(parameters):
     return torch.optim.SGD(parameters, lr=RATES[1], momentum=0.8, weight_decay=1e-3)
 
 
-def plain_loop(images, seed, losses, teacher=None, own=None, views=1, optimizer=sgd, rates=RATES):
+def plain_loop(images, seed, losses, teacher=None, own=None, views=1, optimizer=sgd, rates=RATES, mixture=None):
     """({checkpoint: weights}, [{column: number}]) of a student resnet8.
 
     losses: (epoch, students, teachers, labels) -> ({name: loss}, {name: sums over the batch}), students and teachers
-    being what the networks return, one a view; own: a module that is trained with the student.
+    being what the networks return, one a view; own: a module that is trained with the student; mixture: `Mixture`.
     """
     with initialisation(seed, "student"):
         student = build_network("resnet8", "digits").double()
@@ -68,6 +68,7 @@ def plain_loop(images, seed, losses, teacher=None, own=None, views=1, optimizer=
     steps = 0
     for epoch in rates:
         plan = epoch_plan(seed, epoch, n, views, CropFlip(4, flip=False))
+        shares = mixture and Mixup(mixture.alpha).draw(generator(seed, "mixup", epoch), n)
         for group in optimizer.param_groups:
             group["lr"] = rates[epoch]
         student.train()
@@ -82,6 +83,9 @@ def plain_loop(images, seed, losses, teacher=None, own=None, views=1, optimizer=
                     torch.stack([transforms.normalize(crop, DIGITS["mean"], DIGITS["std"]) for crop in crops])
                 )
             y = labels[batch]
+            if mixture:
+                mixture.share, mixture.partner = shares[start].item(), y.roll(1)
+                inputs = [mixture.share * x + (1 - mixture.share) * x.roll(1, 0) for x in inputs]
             students, teachers = [student(x) for x in inputs], [teacher(x) for x in inputs] if teacher else None
             terms, observed = losses(epoch, students, teachers, y)
             optimizer.zero_grad()
@@ -143,6 +147,23 @@ def network_of(run, checkpoint, name="resnet8"):
 
 def alone(epoch, students, teachers, y):
     return {"ce": F.cross_entropy(students[0][0], y)}, {}
+
+
+class Mixture:
+    """Of a loop whose images are mixed and whose labels are smoothed; share, partner: of the batch at hand."""
+
+    def __init__(self, alpha, smoothing):
+        self.alpha, self.smoothing = alpha, smoothing
+
+    def around(self, losses, weight):
+        """Losses with this cross entropy, of a weight, in place of their own."""
+
+        def mixed(epoch, students, teachers, y):
+            z, (terms, seen) = students[0][0], losses(epoch, students, teachers, y)
+            own, other = (F.cross_entropy(z, t, label_smoothing=self.smoothing) for t in (y, self.partner))
+            return {**terms, "ce": weight * (self.share * own + (1 - self.share) * other)}, seen
+
+        return mixed
 
 
 def kd(epoch, students, teachers, y):
@@ -331,6 +352,29 @@ def test_a_recipe_is_trained_as_by_a_plain_loop_with_the_optimizer_of_torch(stor
         seed=6, **{f"SOLVER.{name}": value for name, value in keys.items()}, **{"DATASET.TYPE": "few"}
     )
     agree(finish(store, specification, few), *plain_loop(few, 6, alone, optimizer=optimizer, rates=rates))
+
+
+MIXED = {"SOLVER.MIXUP": 0.4, "SOLVER.LABEL_SMOOTHING": 0.1}
+
+
+def test_mixed_images_and_smooth_labels_are_trained_on_as_by_a_plain_loop(store, few, specify):
+    """The last batch has four images; test images are as they are, and the loss on them is that on their labels."""
+    mixture = Mixture(0.4, 0.1)
+    run = finish(store, specify(seed=6, **SETTINGS, **MIXED, **{"DATASET.TYPE": "few"}), few)
+    agree(run, *plain_loop(few, 6, mixture.around(alone, 1), mixture=mixture))
+
+
+@pytest.mark.parametrize("method", ["KD", "DKD"])
+def test_a_teacher_sees_the_mixed_images(store, few, specify, teacher, method):
+    """And the label of the target class, of the larger share, is that of DKD and GKD."""
+    (losses, keys), mixture = METHODS[method], Mixture(0.4, 0.1)
+    taught = {"kind": "run", "id": teacher, "checkpoint": "last"}
+    keys = {**SETTINGS, **MIXED, **keys, "DATASET.TYPE": "few", "DISTILLER.TYPE": method}
+    run = finish(store, specify(seed=4, teacher=taught, **keys), few)
+    losses = mixture.around(losses, 0.4 if method == "KD" else 0.7)
+    network = network_of(store.run(teacher), "last", "resnet14")
+    agree(run, *plain_loop(few, 4, losses, network, mixture=mixture))
+    assert read_json(run / "record.json")["engine"]["teacher_source"] == "live"
 
 
 @pytest.mark.parametrize(("method", "checkpoint"), [("KD", "best"), ("DKD", "last")])

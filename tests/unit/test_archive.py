@@ -180,6 +180,18 @@ def test_predictions_come_without_weights_and_weights_come_later(made, here, tmp
     assert stores.files(here / "results/runs") == stores.files(made / "results/runs")
 
 
+@pytest.mark.parametrize("options", [[], ["--predictions"]])
+def test_an_export_says_how_large_predictions_are_before_it_packs_them(made, tmp_path, capsys, options):
+    exported(made, *options, "--out", tmp_path / "some.tar")
+    line = capsys.readouterr().out.splitlines()[0]
+    packed = {m.name: len(content) for m, content in contents(tmp_path / "some.tar") if m.name != MANIFEST}
+    kinds = {"predictions": "predictions.npz", "weights": ".pt"} if not options else {"predictions": "predictions.npz"}
+    sizes = {kind: sum(n for name, n in packed.items() if name.endswith(end)) for kind, end in kinds.items()}
+    sizes["the rest"] = sum(packed.values()) - sum(sizes.values())
+    assert line == "packing 5 runs: " + ", ".join(f"{kind} {size / 1e6:.1f} MB" for kind, size in sizes.items())
+    assert sizes["predictions"] > 50_000  # so that the line shows what is counted
+
+
 def test_a_run_of_which_only_the_metrics_are_here_is_completed(made, here, capsys):
     stores.finish_all(here)
     for path in list(Path("results/runs").rglob("*")):

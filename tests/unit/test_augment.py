@@ -3,16 +3,19 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from standins import FIXTURES, specification_of
 
 from distillbench.config import components
-from distillbench.data.augment import RotationFlip, augmentation_of
-from distillbench.engine.feed import Feed, Split
+from distillbench.data.augment import Mixup, RotationFlip, augmentation_of, centre_view
+from distillbench.engine.feed import Feed, Split, generated_feed
 from distillbench.engine.replay import Recording
+from distillbench.engine.streams import generator
 from distillbench.errors import UserError
+from distillbench.tasks.classification.batches import Batch, Labels
 
-TINY = components.datasets()["tiny_imagenet"]["augmentation"]
+TINY, IMAGENET = (components.datasets()[name]["augmentation"] for name in ("tiny_imagenet", "imagenet"))
 
 
 def formula(height, width):
@@ -113,3 +116,155 @@ def test_another_interpolation_is_refused():
 def test_images_that_are_rotated_stay_mapped():
     images = torch.zeros((2, 64, 64, 3), dtype=torch.uint8)
     assert RotationFlip(20, "nearest", True).prepared(images) is images
+
+
+# Parts of pictures of any size
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def smooth(draws, height, width):
+    """A picture [height, width, 3] with edges and gradients."""
+    small = draws.integers(0, 256, (max(2, height // 9), max(2, width // 9), 3), dtype=np.uint8)
+    return np.array(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("height, width", [(375, 500), (500, 333), (64, 64), (100, 900), (900, 100), (1, 7), (3, 2)])
+def test_parts_are_those_that_torchvision_draws(height, width):
+    """Of the same draws, also where none of ten attempts is within the picture."""
+    from torchvision.transforms import RandomResizedCrop
+
+    augmentation, image = augmentation_of(IMAGENET), torch.zeros((3, height, width))
+    for seed in range(300):
+        torch.manual_seed(seed)
+        expected = RandomResizedCrop.get_params(image, IMAGENET["scale"], IMAGENET["ratio"])
+        assert augmentation.box(height, width, seeded(seed)) == expected, seed
+
+
+@pytest.mark.parametrize("height, width", [(375, 500), (160, 120)])
+def test_views_are_those_of_the_published_transform_but_for_rounding(height, width):
+    from torchvision.transforms import Compose, RandomHorizontalFlip, RandomResizedCrop
+
+    augmentation, draws = augmentation_of(IMAGENET), np.random.default_rng(0)
+    published = Compose([RandomResizedCrop(224), RandomHorizontalFlip()])
+    for seed in range(30):
+        image = smooth(draws, height, width)
+        torch.manual_seed(seed)
+        expected = np.asarray(published(Image.fromarray(image))).astype(int)
+        found = augmentation.view(torch.from_numpy(image), 224, seeded(seed))
+        assert found.dtype == torch.uint8 and found.is_contiguous()
+        difference = np.abs(found.numpy() - expected)
+        assert difference.max() <= 2 and (difference > 0).mean() < 0.1, seed
+
+
+def test_half_of_the_views_are_flipped_if_any():
+    picture = torch.from_numpy(smooth(np.random.default_rng(0), 40, 40))
+    whole = {**IMAGENET, "scale": [1.0, 1.0], "ratio": [1.0, 1.0]}
+    views = [augmentation_of(whole).view(picture, 40, seeded(seed)) for seed in range(400)]
+    flipped = [torch.equal(view, picture.flip(1)) for view in views]
+    assert all(torch.equal(view, picture) or turned for view, turned in zip(views, flipped))
+    assert abs(sum(flipped) / 400 - 0.5) < 0.1
+    never = augmentation_of({**whole, "flip": False})
+    assert all(torch.equal(never.view(picture, 40, seeded(seed)), picture) for seed in range(20))
+
+
+def test_a_view_is_a_function_of_its_generator():
+    picture, augmentation = torch.from_numpy(smooth(np.random.default_rng(0), 90, 120)), augmentation_of(IMAGENET)
+    torch.manual_seed(0)
+    first = augmentation.view(picture, 32, generator(5))
+    torch.manual_seed(1)
+    assert torch.equal(augmentation.view(picture, 32, generator(5)), first)
+    assert not torch.equal(augmentation.view(picture, 32, generator(6)), first)
+
+
+def test_an_interpolation_of_parts_that_is_not_published_is_refused():
+    with pytest.raises(UserError, match=r"views.augmentation.interpolation: unknown interpolation 'nearest'"):
+        augmentation_of({**IMAGENET, "interpolation": "nearest"})
+
+
+def test_imagenet_is_evaluated_on_the_pixels_of_the_published_transform():
+    declared = components.datasets()["imagenet"]
+    found = centre_view(torch.from_numpy(formula(300, 400)), 224).double() / 255
+    found = (found - torch.tensor(declared["mean"])) / torch.tensor(declared["std"])
+    expected = np.load(FIXTURES / "imagenet_test_transform.npy")
+    assert np.abs(found.permute(2, 0, 1)[:, ::16, ::16].numpy() - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("size", [224, 96, 33])
+def test_central_views_are_pillows_bytes_at_every_size(size):
+    from torchvision.transforms import CenterCrop, Compose, Resize
+
+    published, draws = Compose([Resize(round(size * 256 / 224)), CenterCrop(size)]), np.random.default_rng(0)
+    for height, width in [(375, 500), (500, 333), (257, 301), (20, 31), (256, 256), *draws.integers(2, 400, (20, 2))]:
+        image = smooth(draws, height, width)
+        expected = np.array(published(Image.fromarray(image)))
+        found = centre_view(torch.from_numpy(image), size)
+        assert found.dtype == torch.uint8 and np.array_equal(found, expected), (height, width)
+
+
+# Mixup
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
+def test_shares_are_the_larger_of_two_of_the_beta_distribution(alpha):
+    """By the first two moments of x (1 - x), which do not depend on which of the two x is."""
+    share = Mixup(alpha).draw(generator(0, "mixup", 1), 200_000)
+    assert share.dtype == torch.float64 and share.min() >= 0.5 and share.max() <= 1
+    product = share * (1 - share)
+    assert product.mean().item() == pytest.approx(alpha / (2 * (2 * alpha + 1)), rel=0.01)
+    square = alpha * (alpha + 1) / (4 * (2 * alpha + 1) * (2 * alpha + 3))
+    assert product.square().mean().item() == pytest.approx(square, rel=0.01)
+    assert torch.equal(share, Mixup(alpha).draw(generator(0, "mixup", 1), 200_000))
+    assert not torch.equal(share, Mixup(alpha).draw(generator(0, "mixup", 2), 200_000))
+
+
+def mixing(size, offset=0):
+    """A batch with mixup beside the one without it."""
+    feeds = [generated_feed(specification_of(**more), 40) for more in ({}, {"SOLVER.MIXUP": 0.5})]
+    for feed in feeds:
+        feed.begin(2, 8)
+    return [feed.batch(size, offset) for feed in feeds], feeds[1].plan["share"]
+
+
+def test_mixtures_are_of_neighbours_in_a_batch_with_one_share_and_keep_the_larger_ones_label():
+    (plain, mixed), shares = mixing(6)
+    share = shares[8].item()
+    assert share == pytest.approx(mixed.labels.share.item())
+    for n in range(6):
+        expected = share * plain.views[0][n] + (1 - share) * plain.views[0][n - 1]
+        torch.testing.assert_close(mixed.views[0][n], expected)
+        assert mixed.labels.partner[n] == plain.target[n - 1]
+    assert torch.equal(mixed.target, plain.target) and torch.equal(mixed.index, plain.index)
+    assert mixed.views[0].stride() == plain.views[0].stride(), "channels last"
+
+
+def test_a_mixture_of_one_image_is_the_image():
+    (plain, mixed), _ = mixing(1)
+    torch.testing.assert_close(mixed.views, plain.views)
+    logits = torch.randn(1, 10)
+    torch.testing.assert_close(mixed.cross_entropy(logits), plain.cross_entropy(logits))
+
+
+def test_all_views_of_an_image_are_mixed_alike():
+    views = {"count": 2, "augmentation": {"crop_padding": 1, "flip": True}}
+    split = generated_feed(specification_of(), 40).split
+    plain, mixed = (Feed(split, {**views, **more}, seed=0).batch(6) for more in ({}, {"mixup": 0.5}))
+    share = mixed.labels.share
+    for before, after in zip(plain.views, mixed.views, strict=True):
+        torch.testing.assert_close(after, share * before + (1 - share) * before.roll(1, 0))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_cross_entropy_is_the_mixture_of_both_labels(smoothing):
+    logits, target, partner = (
+        torch.randn(5, 10, generator=generator(0, "logits")),
+        torch.arange(5),
+        torch.tensor([4, 0, 1, 2, 3]),
+    )
+    soft = [F.one_hot(t, 10) * (1 - smoothing) + smoothing / 10 for t in (target, partner)]
+    mixed = 0.7 * soft[0] + 0.3 * soft[1]
+    expected = -(mixed * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    labels = Labels(target, smoothing, torch.tensor(0.7), partner)
+    torch.testing.assert_close(Batch((), target, target, labels=labels).cross_entropy(logits), expected)

@@ -538,6 +538,17 @@ def test_a_row_beats_its_pair_and_a_pair_beats_the_base(tmp_path):
     assert [teacher["batch"]["size"], *(teacher["schedule"][key] for key in ("LR", "EPOCHS"))] == [8, 0.3, 2]
 
 
+def test_smooth_labels_and_mixed_images_are_the_teachers_unless_its_section_says_otherwise(tmp_path):
+    base, row = {"SOLVER": {"LABEL_SMOOTHING": 0.1, "MIXUP": 0.2}}, {"row": {"DISTILLER.TYPE": "KD"}}
+
+    def found(name, **sections):
+        specification = student(tmp_path, changed(base=base, methods=row, **sections), name)
+        return specification.label_smoothing, specification.mixup
+
+    assert found("row") == found("Teacher") == (0.1, 0.2)
+    assert found("Teacher", teachers={"SOLVER": {"LABEL_SMOOTHING": 0, "MIXUP": 0.5}}) == (0, 0.5)
+
+
 def test_a_row_has_what_it_is_like_and_its_own_on_top(tmp_path):
     rows = {
         "GKD": {"DISTILLER.TYPE": "KD", "KD.TEMPERATURE": 2, "KD.WARMUP": 3, "GKD": {}},

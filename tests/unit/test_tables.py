@@ -158,6 +158,8 @@ def test_a_table_serves_what_needs_nothing_but_logits(project):
     rotated = {**kd.data, "views": {**kd["views"], "augmentation": {"kind": "rotation_flip", "flip": True}}}
     assert not replaces_teacher(type(kd)(rotated))
     assert not replaces_teacher(type(kd)({**kd.data, "method": {"name": "of my own"}})), "whose file is not in use"
+    mixed = {**kd.data, "views": {**kd["views"], "mixup": 0.2}}
+    assert not replaces_teacher(type(kd)(mixed)), "of mixtures there is no end"
     own_files.use([OWN])
     assert not replaces_teacher(type(kd)({**kd.data, "method": {"name": "FeaturesAndModules"}}))
     own_files.use([])

@@ -192,8 +192,8 @@ def test_predictions_of_another_form_are_one_line(store, change, says):
     with np.load(path) as archive:
         arrays = {**archive, **change}
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
-    with pytest.raises(UserError, match=f"{path}: not readable predictions .*{says}"):
-        parse(path.read_bytes(), path)
+    with open(path, "rb") as file, pytest.raises(UserError, match=f"{path}: not readable predictions .*{says}"):
+        parse(file, path)
 
 
 # One place for a metric, one for what is shown

@@ -696,6 +696,20 @@ def test_a_run_has_the_threads_of_its_specification_and_the_device_of_its_resour
         assert {rules.run_device(of(run), SimpleNamespace(gpu=gpu)) for run in rules.PLAN.runs} == {device}
 
 
+def test_workers_have_cores_of_their_own_where_images_are_decoded(tmp_path, monkeypatch, capsys):
+    pair = "{teacher: ResNet34, student: ResNet18}"
+    imagenet = stores.SUITE.replace("digits", "imagenet").replace("{teacher: resnet20, student: resnet8}", pair)
+    for name, suite, given, threads in (("a", stores.SUITE, "4", 1), ("b", imagenet, "4", 5), ("c", imagenet, None, 1)):
+        stores.new_project(tmp_path / name, suite)
+        rules = functions(tmp_path / name, monkeypatch, **({"workers": given} if given else {}))
+        assert {rules.run_threads(of(run)) for run in rules.PLAN.runs} == {threads}
+        options = {rules.workers_option(of(run)) for run in rules.PLAN.runs}
+        assert options == {f"--workers {given}" if given else ""}
+    with pytest.raises(SystemExit):
+        functions(tmp_path / "c", monkeypatch, workers="-1")
+    assert capsys.readouterr().err == "distillbench: workers=-1: is no number of processes from 0 on\n"
+
+
 def test_what_was_made_from_something_else_is_made_again(stored, monkeypatch):
     rules, runs = functions(stored, monkeypatch), stores.runs(stored)
     store, teacher, student = rules.STORE, runs["Teacher/s0"], runs["KD/s1"]

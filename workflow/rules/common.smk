@@ -11,7 +11,8 @@ from pathlib import Path
 from distillbench import warm
 from distillbench.command_lines import config_texts, handed_on
 from distillbench.config.specification import RUN_ID
-from distillbench.environment import as_text, collect_seldom, gpu_jobs, name_user
+from distillbench.config.views import is_streamed
+from distillbench.environment import as_text, collect_seldom, gpu_jobs, name_user, workers_asked
 from distillbench.errors import UserError, one_line
 from distillbench.loggers import require_imports
 from distillbench.planning import plan_suite
@@ -52,7 +53,7 @@ def require_whole_suite(arguments):
 try:
     CONFIG = config_texts(config, workflow.config_settings.config_args)
     SUITE, ONLY = CONFIG.get("suite", "demo"), CONFIG.get("only")
-    TABLE = require_mode(CONFIG.get("table", "auto"))
+    TABLE, WORKERS = require_mode(CONFIG.get("table", "auto")), workers_asked(CONFIG.get("workers"))
     ONLY = ONLY if ONLY is None else as_text(ONLY)
     workflow.config_settings.config_args = handed_on(workflow.config_settings.config_args)
     # Jobs parse this file again, perhaps after an edit of params/: only the main process writes.
@@ -303,7 +304,10 @@ def urgency(wildcards):
 
 
 def run_threads(wildcards):
-    return specified(wildcards.run)["threads"]
+    """The threads of the step and, where images are decoded while it goes on, the workers that were asked for."""
+    specification = specified(wildcards.run)
+    streamed = is_streamed(specification["views"]["augmentation"])
+    return specification["threads"] + (WORKERS or 0) * streamed
 
 
 def run_device(wildcards, resources):
@@ -317,6 +321,10 @@ def log_option(wildcards):
 
 def table_option(wildcards):
     return "--table never" if TABLE == "never" else ""
+
+
+def workers_option(wildcards):
+    return "" if WORKERS is None else f"--workers {WORKERS}"
 
 
 def write_down_tables():

@@ -16,8 +16,10 @@ rule run:
         device=run_device,
         log=log_option,
         table=table_option,
+        workers=workers_option,
     shell:
-        "python -m distillbench complete {wildcards.run} --device {params.device} {params.log} {params.table} > {log} 2>&1"
+        "python -m distillbench complete {wildcards.run} --device {params.device}"
+        " {params.log} {params.table} {params.workers} > {log} 2>&1"
 
 
 rule train:
@@ -42,7 +44,9 @@ rule train:
         work=lambda wildcards: STORE.work(wildcards.run),
         log=log_option,
         table=table_option,
+        workers=workers_option,
         again=again_option,
     shell:
         "python -m distillbench train --spec {params.spec} --out {params.directory}"
-        " --work {params.work} --device {params.device} {params.log} {params.table} {params.again} > {log} 2>&1"
+        " --work {params.work} --device {params.device}"
+        " {params.log} {params.table} {params.workers} {params.again} > {log} 2>&1"

@@ -64,11 +64,8 @@ def as_json(results, environment):
         found = result.climbed
         what = {"pair": ":".join(found.pair), "method": found.method}
         for measured in found.measured:
-            rates = measured.rates
             row = {**what, "rung": measured.rung.name}
-            numbers = {"img_s": measured.rate, "img_s_min": min(rates, default=None)}
-            numbers |= {"img_s_max": max(rates, default=None), "ratio": result.ratio(measured), "gate": measured.gate}
-            rungs.append({**row, "device": found.device, **numbers})
+            rungs.append({**row, "device": found.device, **_numbers(measured, result.ratio(measured))})
             if measured.rung.table and measured.rate:
                 shares = {"one_run": result.charged(measured, 1), "suite_run": result.charged(measured, SUITE)}
                 charged.append({**row, "precision": measured.rung.precision, **shares})
@@ -87,8 +84,7 @@ def as_text(result):
     lines = [f"{':'.join(found.pair)}  {found.method}  on {found.device}, R0 in {found.precision}", ""]
     head = ("", "precision", "img/s", "[min, max]", "x R0", "x before", "one run", "suite", "gate")
     rows = [head, *(_row(result, measured) for measured in found.measured)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines += ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+    lines += _in_columns(rows)
     lines += ["", f"=: within the noise, {100 * result.noise:.1f} %, by which R0 differs from itself in a round."]
     lines += [f"R0's loader: {found.workers} workers, the best of those tried."]
     lines += _about_table(result) if found.table else []
@@ -105,17 +101,33 @@ def _row(result, measured):
     rung = measured.rung
     if measured.reason:
         return (rung.name, rung.precision, "FAIL", *[""] * 5, "fail")
-    spread = f"[{min(measured.rates):.0f}, {max(measured.rates):.0f}]"
-    ratios = [_times(result, result.ratio(measured)), _times(result, result.step(measured))]
-    shares = [_times(result, result.charged(measured, runs)) if rung.table else "" for runs in (1, SUITE)]
-    return (rung.name, rung.precision, f"{measured.rate:.0f}", spread, *ratios, *shares, "pass")
+    ratios = [_times(result.noise, value) for value in (result.ratio(measured), result.step(measured))]
+    shares = [_times(result.noise, result.charged(measured, runs)) if rung.table else "" for runs in (1, SUITE)]
+    return (rung.name, rung.precision, *_rates(measured), *ratios, *shares, "pass")
 
 
-def _times(result, value):
+def _rates(measured):
+    """The median, and the least and the largest."""
+    return f"{measured.rate:.0f}", f"[{min(measured.rates):.0f}, {max(measured.rates):.0f}]"
+
+
+def _times(noise, value):
     """A ratio, or "=" where it is no more than noise."""
     if value is None:
         return ""
-    return "=" if abs(value - 1) <= result.noise else f"{value:.2f}"
+    return "=" if abs(value - 1) <= noise else f"{value:.2f}"
+
+
+def _numbers(measured, ratio):
+    rates = measured.rates
+    spread = {"img_s_min": min(rates, default=None), "img_s_max": max(rates, default=None)}
+    return {"img_s": measured.rate, **spread, "ratio": ratio, "gate": measured.gate}
+
+
+def _in_columns(rows):
+    """Lines of rows of texts: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
 
 
 def _about_table(result):
@@ -141,3 +153,32 @@ def _about_best(result):
                 ratio = f"{result.ratio(best):.2f} x R0{shares}"
                 lines.append(f"{', '.join(names)}, {words}: {ratio}: {best.rung.name}")
     return lines
+
+
+# Of loading
+
+
+def loading_as_json(loaded, environment):
+    """The content of the JSON file of a `loading.Loaded`. environment: of `record.provenance`."""
+    reference, noise = _reference(loaded)
+    rows = [{"way": m.rung, **_numbers(m, ratio(m.rate, reference.rate))} for m in loaded.measured]
+    return {"schema": 1, "environment": environment, "files": loaded.files, "noise": noise, "ways": rows}
+
+
+def loading_as_text(loaded):
+    """The ways from files to batches for a terminal."""
+    (reference, noise), files = _reference(loaded), loaded.files
+    lines = [f"{files['count']} files, {files['width']}x{files['height']} and {files['kB']} kB: {files['from']}", ""]
+    rows = [("", "img/s", "[min, max]", "x Pillow", "gate")]
+    for m in loaded.measured:
+        numbers = (*_rates(m), _times(noise, ratio(m.rate, reference.rate))) if m.rates else ("FAIL", "", "")
+        rows.append((m.rung, *numbers, m.gate))
+    lines += [*_in_columns(rows), "", "Images a second of one core, by the time of the processor in one thread."]
+    lines.append(f"=: within the noise, {100 * noise:.1f} %, by which the first way differs from itself in a round.")
+    return "\n".join(lines + [f"{m.rung}: FAIL: {m.reason}" for m in loaded.measured if m.reason])
+
+
+def _reference(loaded):
+    """(the published loader's `Measured`, the noise)"""
+    reference, again = loaded.measured[:2]
+    return reference, noise(reference.rates, again.rates)

@@ -207,9 +207,9 @@ def learns(keys):
 
 def can_be_replayed(keys):
     """steps recorded once and replayed are the steps themselves"""
-    if not components.methods()[keys["DISTILLER.TYPE"]]["capturable"]:
-        return
     plain, replayed = learner(keys), learner(keys)
+    if plain.draws or not components.methods()[keys["DISTILLER.TYPE"]]["capturable"]:
+        return
     whole = plain.batch
 
     def recorded_anew(*kind):

@@ -1,4 +1,4 @@
-"""The command that times the engine."""
+"""The commands that time: the engine, and what feeds it."""
 
 import os
 import sys
@@ -36,7 +36,7 @@ def bench(pairs, methods, device, quick, rounds, upstream, data, json):
     size = (benchmark.QUICK if quick else benchmark.FULL)[found.type]
     size = size._replace(rounds=rounds or size.rounds)
     pairs, methods = _pairs(pairs or PAIRS[found.type]), _words("--methods", methods)
-    _require_writable(json)
+    _require_writable(json, "charged_to")
     results = []
     for climbed in benchmark.bench(pairs, methods, found, size, upstream and checkout(upstream, found), data, _say):
         results.append(Result(climbed))
@@ -44,6 +44,31 @@ def bench(pairs, methods, device, quick, rounds, upstream, data, json):
             _write(json, as_json(results, environment(found)))
         print(f"{as_text(results[-1])}\n", flush=True)
     return 1 if any(result.failed for result in results) else 0
+
+
+@command("bench data")
+@option("--from", Folder("folder with images of ImageNet (default: generated JPEGs of 500x375)"))
+@click.option("--images", type=click.IntRange(1), default=200, help="so many of the folder's files (default: 200)")
+@click.option("--rounds", type=click.IntRange(1), default=6, help="how often each way is timed (default: 6)")
+@option("--json", File("file for the numbers, with the environment"))
+def bench_data(images, rounds, json, **options):
+    """Time the way of ImageNet's images from their files: images a second and core.
+
+    By torchvision's transforms on Pillow, and as they are streamed. If these are other images, they have no number, and
+    the exit code is 1.
+    """
+    import torch
+
+    from distillbench.benchmark.environment import environment
+    from distillbench.benchmark.loading import bench_loading
+    from distillbench.benchmark.results import loading_as_json, loading_as_text
+
+    _require_writable(json, "ways")
+    loaded = bench_loading(options["from"], images, rounds, _say)
+    if json:
+        _write(json, loading_as_json(loaded, {**environment(torch.device("cpu")), "threads": 1}))
+    print(loading_as_text(loaded), flush=True)
+    return 1 if any(measured.reason for measured in loaded.measured) else 0
 
 
 def _say(line):
@@ -65,13 +90,13 @@ def _pairs(text):
     return pairs
 
 
-def _require_writable(path):
-    """Raises UserError where something else than a benchmark's numbers is in the way."""
+def _require_writable(path, key):
+    """Raises UserError where something else than the numbers of such a benchmark, which have the key, is in the way."""
     from distillbench.files import read_json
 
     if path and os.path.lexists(path):
         try:
-            written_here = "charged_to" in read_json(path)
+            written_here = key in read_json(path)
         except (UserError, TypeError):
             written_here = False
         if not written_here:
@@ -84,4 +109,4 @@ def _write(path, content):
     write_atomically(path, to_json(content))
 
 
-COMMANDS = (bench,)
+COMMANDS = (bench, bench_data)

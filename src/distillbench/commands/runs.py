@@ -18,6 +18,11 @@ deterministic = click.option(
     "--deterministic", is_flag=True, help="also on a GPU a resumed run is bit for bit the run uninterrupted; slower"
 )
 
+workers = click.option(
+    "--workers",
+    type=click.IntRange(0),
+    help="processes that decode images, of a data set of files (default: the cores left free); changes no number",
+)
 table = click.option(
     "--table",
     type=click.Choice(["auto", "never"]),
@@ -37,6 +42,7 @@ table = click.option(
 @log
 @click.option("--again", is_flag=True, help="also where the run is finished; it stays until the new one is complete")
 @table
+@workers
 def train(spec, out, work, **options):
     """Train one run, teacher or student, from its specification.
 
@@ -55,6 +61,7 @@ def train(spec, out, work, **options):
 @deterministic
 @log
 @table
+@workers
 def complete(run, **options):
     """Make a planned run whole (a rule of the workflow).
 
@@ -97,7 +104,8 @@ def _say(line):
     help="what to make (default: both)",
 )
 @device
-def evaluate(run, stage, device):
+@workers
+def evaluate(run, stage, device, workers):
     """Write predictions and metrics of a finished run.
 
     predictions.npz and metrics.json, each for its last and its best epoch. Predictions that are here are kept unless
@@ -110,7 +118,7 @@ def evaluate(run, stage, device):
     store = Store()
     with claim(store.work(run)):
         if stage != "metrics":
-            jobs.predict(store, run, device, anew=stage == "predictions")
+            jobs.predict(store, run, device, workers, anew=stage == "predictions")
         if stage != "predictions":
             jobs.measure(store, run)
 

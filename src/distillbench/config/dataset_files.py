@@ -28,8 +28,8 @@ def require_free(name, packaged, where):
 
 
 def require_like(like, packaged, where):
-    """Raise UserError unless it names a dataset that is published as an archive, whose format one's own can have."""
-    formats = [name for name, declared in packaged.items() if declared["md5"]]
+    """Raise UserError unless it names a dataset that is published as files, whose format one's own can have."""
+    formats = [name for name, declared in packaged.items() if declared["md5"] or declared["classes_sha256"]]
     if like not in formats:
         raise UserError(f"{where}: {one_of(like, formats, 'dataset')}")
 
@@ -46,7 +46,8 @@ def _read(path, packaged):
         if key not in content:
             raise UserError(f"{path}: {key} is missing; `distillbench data declare` writes it")
     require_like(content["like"], packaged, f"{path}: like")
-    declared = {**packaged[content["like"]], "name": path.stem, "bibtex": "", "md5": None, "path": path, **content}
+    published = {"bibtex": "", "md5": None, "classes_sha256": None}
+    declared = {**packaged[content["like"]], "name": path.stem, **published, "path": path, **content}
     for key in COUNTED:
         problem = DATASET.fields[key].problem(content[key], declared)
         if problem or content[key] is None:

@@ -31,6 +31,7 @@ SOURCE = {
     "notes": list,
     "method_file": (str, type(None)),
     "network_files": list,
+    "stage": str,
 }  # of "source"
 SECTIONS = ("dataset", "student", "views", "method", "trainer", "schedule", "batch")
 
@@ -164,6 +165,8 @@ def _plan_again(specification):
         "SOLVER.BATCH_STATISTICS": data["batch"].get("statistics", "global"),
         "SOLVER.PRECISION": data["precision"],
         "SOLVER.THREADS": data["threads"],
+        "SOLVER.LABEL_SMOOTHING": specification.label_smoothing,
+        "SOLVER.MIXUP": specification.mixup,
         **below("SOLVER", {key: value for key, value in data["schedule"].items() if key != "version"}),
         **below(method["node"], specification.parameters("method")),
         **below(trainer["node"], specification.parameters("trainer")),

@@ -11,7 +11,13 @@ DOTTED = rf"{NAME}(\.{NAME})*"
 MODULE = r"\w+(\.\w+)*"
 LABEL = "[a-z0-9_]+"  # text in the ids of runs
 PARTS = ("schema", "task", "dataset", "student", "views", "teacher", "method", "trainer", "schedule", "batch", "seed")
-PARTS += ("replicate", "precision", "threads", "logit_table")  # of a specification, besides the places of transforms
+PARTS += (
+    "replicate",
+    "precision",
+    "threads",
+    "logit_table",
+    "label_smoothing",
+)  # of a specification, besides the places of transforms
 TEACHER = ("none", "logits", "network")
 NEEDS = ((), ("teacher_logits",), ("teacher_logits", "teacher_features"))  # the same in their earlier spelling
 AUGMENTATIONS = {
@@ -128,9 +134,8 @@ def _is_like(value, example):
 
 
 def _identified(value, values):
-    digests = [values[field] for field in DIGESTS if field not in COUNTS]
-    if not any(digests) and not all(values[field] for field in COUNTS):
-        missing = ", ".join(field for field in DIGESTS[1:] if not values[field])
+    if not any(values[field] for field in BYTES) and not all(values[field] for field in COUNTS):
+        missing = ", ".join(field for field in (*BYTES[1:], *COUNTS) if not values[field])
         return f"is missing, and so are {missing}; write what tells these images from others"
     if value is None or _is_text("[0-9a-f]{64}")(value):
         return None
@@ -145,8 +150,8 @@ IDENTIFIED = {
     "bibtex": _must(lambda value: isinstance(value, str), 'a text, """@article{key, ...}"""', ""),
 }
 KEYS = {"keys": Field(_keys, {})}
-COUNTS = ("num_train", "num_test")
-DIGESTS = ("sha256", "md5", "files_sha256", *COUNTS)
+BYTES, COUNTS = ("sha256", "md5", "files_sha256"), ("num_train", "num_test")
+DIGESTS = (*BYTES, *COUNTS, "classes_sha256")
 
 
 def _method(values):
@@ -213,8 +218,9 @@ TRANSFORM = Kind(
     },
 )
 # DIGESTS: what tells these images from others, any or all: SHA-256 of the prepared images, the published MD5 of the
-# archive, SHA-256 over names and contents of the files in a folder; COUNTS, the numbers of images, which are part of a
-# run's identity where none of these is known; zoo: the folder of models/ that has its networks.
+# archive, SHA-256 over names and contents of the files in a folder; where none of these BYTES is known, the numbers of
+# images and the SHA-256 of the sorted names of the classes, one a line, are part of a run's identity in their place;
+# zoo: the folder of models/ that has its networks.
 DATASET = Kind(
     "dataset",
     "data",
@@ -226,6 +232,7 @@ DATASET = Kind(
         "files_sha256": _must(_is_text("[0-9a-f]{64}"), "a digest of 64 hex digits", None),
         "num_train": _must(_is_whole, "a positive integer", None),
         "num_test": _must(_is_whole, "a positive integer", None),
+        "classes_sha256": _must(_is_text("[0-9a-f]{64}"), "a digest of 64 hex digits", None),
         "zoo": Field(_name),
         "num_classes": _must(_is_whole, "a positive integer"),
         "image_size": _must(_is_whole, "a positive integer"),

@@ -25,13 +25,19 @@ DEFAULTS = Key(
 DATASET = {
     "TYPE": Key("cifar100", "the dataset; in a params file `dataset:` sets it", why=_DATA.format("dataset")),
     "NUM_WORKERS": Key(
-        8, "published key, without effect: the images are resident", minimum=0, identity=False, why=_WORK
+        8, "published key, without effect: `--workers` says how many decode", minimum=0, identity=False, why=_WORK
     ),
     "TEST.BATCH_SIZE": Key(
         64, "published key, without effect: the test batch changes no metric", minimum=1, identity=False, why=_WORK
     ),
     "NUM_NONTARGET": Key(
         5, "published key of GKD's gradient log, without effect", minimum=0, identity=False, why=_WORK
+    ),
+    "STAGE": Key(
+        "",
+        "folder of the machine that trains, may hold $VARIABLES: a data set of files is copied there and read there",
+        identity=False,
+        why="where bytes lie does not change them",
     ),
 }
 NETWORKS = {
@@ -83,6 +89,19 @@ SOLVER = {
         minimum=1,
         maximum=4096,
         why="one and two threads add in another order and differ within a few steps",
+    ),
+    "LABEL_SMOOTHING": Key(
+        0.0,
+        "of the cross entropy on the labels in training: this much of a label is spread over all classes",
+        minimum=0,
+        maximum=0.999999,
+        why="another loss",
+    ),
+    "MIXUP": Key(
+        0.0,
+        "alpha: training images are mixed in pairs with shares from Beta(alpha, alpha); 0: not at all",
+        minimum=0,
+        why="other images and labels",
     ),
 }
 SCHEDULES = {  # the keys of SOLVER that each schedule of the learning rate reads

@@ -12,7 +12,7 @@ import rfc8785
 
 from distillbench.config import components
 from distillbench.config.keys import UNSET
-from distillbench.config.kinds import COUNTS, DIGESTS
+from distillbench.config.kinds import BYTES, DIGESTS
 from distillbench.config.schema import SCHEMA, solver_keys
 from distillbench.errors import UserError
 from distillbench.files import read_json
@@ -31,6 +31,8 @@ NEUTRAL = {
         ("replicate",): 0,
         ("student", "weights"): None,
         ("views", "count"): 1,
+        ("views", "mixup"): 0.0,
+        ("label_smoothing",): 0.0,
         ("batch", "statistics"): "global",
         ("trainer", "parameters"): {},
         ("logit_table",): "fp32",
@@ -38,6 +40,8 @@ NEUTRAL = {
         ("schedule", "NESTEROV"): False,
         ("schedule", "SCHEDULE"): "step",
         ("schedule", "WARMUP_EPOCHS"): 0,
+        # of ImageNet, whose classes were meant before they were named
+        ("dataset", "classes_sha256"): "70002b0ff5de60a3a17a82dbfcff291931f96225ddf941ad2e182fc39e183d15",
     }
 }
 
@@ -111,6 +115,15 @@ class Specification:
     def schedule(self):
         """The specification's "schedule", complete: also with the keys that it does without at their neutral value."""
         return {**_neutral_schedule(self["schema"]), **self["schedule"]}
+
+    @property
+    def label_smoothing(self):
+        return self.data.get("label_smoothing", 0.0)
+
+    @property
+    def mixup(self):
+        """Its alpha; 0 where images are not mixed."""
+        return self["views"].get("mixup", 0.0)
 
     def as_file(self):
         """The content of spec.json."""
@@ -209,6 +222,7 @@ def build_specification(config, *, transforms, teacher, seed, protocol=PUBLISHED
             "views": {
                 "count": method["views"],
                 "augmentation": components.datasets()[config.DATASET.TYPE]["augmentation"],
+                **({"mixup": solver.MIXUP} if solver.MIXUP else {}),
             },
             "teacher": teacher,
             "method": {
@@ -230,6 +244,7 @@ def build_specification(config, *, transforms, teacher, seed, protocol=PUBLISHED
             "precision": solver.PRECISION,
             "threads": solver.THREADS,
             "logit_table": "fp32",
+            **({"label_smoothing": solver.LABEL_SMOOTHING} if solver.LABEL_SMOOTHING else {}),
         }
     )
 
@@ -251,7 +266,7 @@ def evaluated(dataset, network, protocol=PUBLISHED):
     """What of a specification its evaluation depends on, as the code at hand does it. dataset, network: names."""
     declared = components.datasets()[dataset]
     stated = {field: declared[field] for field in DIGESTS if declared[field] is not None}
-    digests = {field: value for field, value in stated.items() if field not in COUNTS} or stated
+    digests = {field: stated[field] for field in BYTES if field in stated} or stated
     digests |= {"like": declared["like"]} if "like" in declared else {}
     code = components.network(network, dataset)
     student = {"network": network, "version": code["version"], "weights": None}

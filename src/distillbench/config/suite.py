@@ -13,6 +13,7 @@ from distillbench.config.schema import LOGGERS
 from distillbench.config.specification import Specification, build_specification
 from distillbench.config.suite_file import TEACHER
 from distillbench.config.suite_sections import Row, read_sections
+from distillbench.config.views import is_streamed
 from distillbench.errors import UserError
 
 SWITCHED = "`{}: {{}}` in a row switches it on"
@@ -31,6 +32,7 @@ class Cell(NamedTuple):
     specification: Specification
     notes: tuple[str, ...] = ()
     loggers: tuple[str, ...] = ()  # packages, see loggers.py
+    stage: str = ""  # DATASET.STAGE
 
     @property
     def name(self):
@@ -88,6 +90,7 @@ class Suite:
                 "notes": list(cell.notes),
                 "method_file": components.methods()[cell.specification["method"]["name"]].get("file"),
                 **_network_files(cell.specification),
+                **({"stage": cell.stage} if cell.stage else {}),
             }
             for cell in reversed(self.cells)
         }
@@ -182,7 +185,8 @@ class _Expansion:
         if row.published:
             notes += tuple(published.notes(row.published, row.written, layers, self.sections.dataset, pair))
         place = (pair.name, pair.teacher, pair.student, seed)
-        cell = Cell(row.name, role, row.control, *place, specification, notes, _loggers(config))
+        others = (_loggers(config), config.DATASET.STAGE if is_streamed(specification["views"]["augmentation"]) else "")
+        cell = Cell(row.name, role, row.control, *place, specification, notes, *others)
         self.cells.setdefault(cell.name, cell)
         return specification
 

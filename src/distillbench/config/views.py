@@ -1,6 +1,11 @@
-"""How many views of an image an augmentation may give. Planning asks, without torch."""
+"""How many views of an image an augmentation may give, and of what images. Planning asks, without torch."""
 
 ORDER = 1  # raised when an augmentation numbers its views otherwise, see data/augment.py
+
+
+def is_streamed(augmentation):
+    """Whether the images are of any size and stay in their files, which a run reads again in every epoch."""
+    return _kind_and_options(augmentation)[0] == "resized_crop_flip"
 
 
 def view_count(augmentation):

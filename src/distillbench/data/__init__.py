@@ -1,6 +1,6 @@
-"""Datasets, one file each. A dataset's file declares what it is; one that can be loaded has `arrays`, which makes its
-images: of nothing, or of a copy as it is `published`. Of the others the shapes are known, so that suites can be planned
-and networks built.
+"""Datasets, one file each. A dataset's file declares what it is, and has `arrays`, which makes its images: of nothing,
+or of a copy as it is `published`; or `files`, where images stay in the files of such a copy, and are read when a run
+comes to them (`listing`).
 
 A prepared dataset is one file, results/data/NAME.npz, with train_images and test_images (uint8, [N, H, W, 3]),
 train_labels and test_labels (int64, [N]), sha256, their digest when the file was made, and `source`, what they were
@@ -8,12 +8,14 @@ made from. What tells a dataset from others is declared with it: the digest of i
 as JPEG files and archives, of the bytes as published, as other libraries decode other pixels. It is verified when the
 file is made and compared on every read, with the sizes of the arrays: the images of another dataset or version, or of
 a file that was cut, are never taken for those that a specification names. Nothing is compressed: every process maps
-the images as they lie in the file, and none reads them whole to see whether a disk changed a bit.
+the images as they lie in the file, and none reads them whole to see whether a disk changed a bit. Of images that stay
+in their files it is these that the prepared file names, in the place of images.
 """
 
 import hashlib
 import json
 import math
+import os
 import struct
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +25,9 @@ import numpy as np
 from distillbench.config import components
 from distillbench.config.kinds import COUNTS, DIGESTS
 from distillbench.config.specification import PUBLISHED
-from distillbench.data import copies
+from distillbench.data import copies, listing
 from distillbench.data.downloads import download
+from distillbench.data.listing import Files
 from distillbench.errors import UserError, one_of
 from distillbench.files import writing
 
@@ -115,7 +118,11 @@ def prepare(name, path, found=None):
     was `verified`. Raises UserError, naming the file, if anything is missing, damaged or not as declared.
     """
     declared, module = components.datasets()[name], _module(name)
-    if hasattr(module, "published"):
+    if hasattr(module, "files"):
+        where, remedy = found or _published(declared, module.published), "get the data set again"
+        images = module.files(where, declared)
+        print(f"{name}: {images.folder}, verified: {images.source['verified']}", flush=True)
+    elif hasattr(module, "published"):
         copy = copies.verified_copy(declared, module.published, found or _published(declared, module.published))
         print(f"{name}: {copy.path}, verified: {copy.verified}", flush=True)
         images, where, remedy = images_of(copy, declared, module), copy.path, "get the data set again"
@@ -151,28 +158,20 @@ def _published(declared, published):
     """Where the published copy lies, after a download if need be."""
     if path := copies.find(declared, published):
         return path
-    if declared["files_sha256"]:
-        places = f"a folder {declared['name']} in one that {copies.VARIABLE} names or in {copies.FOLDER}/"
+    if declared["files_sha256"] or not published.url:
+        folder = declared["name"] if declared["files_sha256"] else published.folder
+        places = f"a folder {folder} in one that {copies.VARIABLE} names or in {copies.FOLDER}/"
         raise UserError(f"{declared['name']}: is not here; put it into {places}, or add --from FOLDER")
     return download(published.url, declared["md5"], copies.place() / published.archive)
 
 
 def _module(name):
-    """The module of a dataset that can be loaded. Raises UserError for another."""
-    datasets = components.datasets()
-    if not _can_be_loaded(datasets[name]):
-        valid = ", ".join(other for other, declared in datasets.items() if _can_be_loaded(declared))
-        raise UserError(f"{name}: this version cannot load it yet; datasets that it can: {valid}")
-    return components.module("dataset", datasets[name])
-
-
-def _can_be_loaded(declared):
-    return hasattr(components.module("dataset", declared), "arrays")
+    return components.module("dataset", components.datasets()[name])
 
 
 def _difference(images, declared):
     """The first fact in which images are not as declared, in words; "" if they are."""
-    told = [*COUNTS, "image_size", *DIGESTS]
+    told = [*COUNTS, *([] if isinstance(images, Files) else ["image_size"]), *DIGESTS]
     told += [] if declared["sha256"] else ["version", "num_classes"]
     for field in (field for field in told if declared[field] is not None):
         here = images.facts.get(field)
@@ -183,13 +182,13 @@ def _difference(images, declared):
 
 
 def load(name, path):
-    """Read a prepared dataset. Raises UserError if the file is absent, damaged or holds something else.
+    """Read a prepared dataset: its `Images`, or `Files` where they stay in their files.
 
-    What is written to the arrays stays in memory.
+    What is written to the arrays stays in memory. Raises UserError if the file is absent, damaged or holds something
+    else, or if the folder that it names is gone.
     """
     if name not in components.datasets():
         raise UserError(one_of(name, components.datasets(), "dataset"))
-    _module(name)
     remedy, declared = f"make it with `distillbench data {name}`", components.datasets()[name]
     try:
         images = _read(path)
@@ -201,11 +200,16 @@ def load(name, path):
         raise UserError(f"{path}: not a prepared dataset ({error}); remove it and {remedy}") from None
     if difference := _difference(images, declared):
         raise UserError(f"{path}: other images than {name} declares ({difference}); remove it and {remedy}")
+    if isinstance(images, Files) and not Path(images.folder).is_dir():
+        what = f"no such folder, and {path} lists its files"
+        raise UserError(f"{images.folder}: {what}; where they are now, `distillbench data {name} --from FOLDER`")
     return images
 
 
 def _read(path):
     with np.load(path, allow_pickle=False) as archive:
+        if listing.FOLDER in archive:
+            return _read_files(path, archive)
         if STATED not in archive:  # as they were made before, compressed
             images = Images(*(archive[field] for field in FIELDS))
             return images._replace(stated=images.digest)
@@ -220,6 +224,19 @@ def _read(path):
         if pictures.shape[:1] != labels.shape:
             raise ValueError("not one label an image")
     return images
+
+
+def _read_files(path, archive):
+    arrays = [_mapped(path, archive.zip.getinfo(f"{field}.npy")) for field in listing.FIELDS]
+    source, folder = json.loads(str(archive[SOURCE])), os.fsdecode(archive[listing.FOLDER].item())
+    if not isinstance(source, dict) or any(array.ndim != 1 for array in arrays):
+        raise ValueError("its lists are none, or its source is no mapping")
+    for names, sizes, labels in (arrays[:3], arrays[3:]):
+        if (names.dtype.kind, sizes.dtype, labels.dtype) != ("S", np.int64, np.int64):
+            raise ValueError("names, sizes or labels of another form")
+        if not len(names) == len(sizes) == len(labels):
+            raise ValueError("not one size and label a file")
+    return Files(*arrays, folder, stated=str(archive[STATED]), source=source)
 
 
 def _mapped(path, member):

@@ -19,11 +19,14 @@ DAMAGED = (OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, zipfil
 
 
 class Published(NamedTuple):
-    """Under what names a dataset is published. files: {name of a file in the folder: its MD5}, as far as known."""
+    """Under what names a dataset is published. files: {name of a file in the folder: its MD5}, as far as known.
 
-    archive: str
+    archive, url: None for one that is used as a folder alone, and never downloaded.
+    """
+
+    archive: str | None
     folder: str
-    url: str
+    url: str | None
     files: dict[str, str]
 
 
@@ -70,7 +73,7 @@ def folders():
 def find(declared, published):
     """The first copy of a dataset in the first folder that has one, or None; one of one's own goes by its own name."""
     names = (declared["name"],) if declared["files_sha256"] else (published.archive, published.folder)
-    paths = (folder / name for folder in folders() for name in names)
+    paths = (folder / name for folder in folders() for name in names if name)
     return next((path for path in paths if path.exists()), None)
 
 

@@ -21,8 +21,11 @@ def declare(folder, name, like):
     module = components.module("dataset", packaged[like])
     if not Path(folder).is_dir():
         raise UserError(f"{folder}: no such folder; name one that holds {module.published.folder}, or its files")
-    copy = open_folder(folder, module.published)
-    images = images_of(copy, {**packaged[like], "md5": None}, module)
+    declared = {**packaged[like], "md5": None, "classes_sha256": None}
+    if hasattr(module, "files"):
+        images = module.files(folder, declared)
+    else:
+        images = images_of(open_folder(folder, module.published), declared, module)
     facts = {key: images.facts[key] for key in dataset_files.COUNTED}
     path, text = dataset_files.FOLDER / f"{name}.yaml", dataset_files.text_of(like, facts)
     if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:

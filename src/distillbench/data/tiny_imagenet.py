@@ -4,14 +4,13 @@ Constants and training transforms are mdistiller's (dataset/tiny_imagenet.py): a
 in the order of their names, images ordered by class and name, as in torchvision's ImageFolder.
 """
 
-import io
 import re
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from distillbench.data.copies import Published
+from distillbench.data.jpeg import decode
 from distillbench.errors import UserError
 
 name = "tiny_imagenet"
@@ -91,11 +90,7 @@ def _split(copy, labelled, classes, split):
 
 def _decoded(copy, name):
     """uint8 [H, W, 3]; a few are grey."""
-    try:
-        with Image.open(io.BytesIO(copy.read(name))) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # whatever Pillow finds wrong
-        raise UserError(f"{copy.where(name)}: not a whole image; get the data set again") from None
+    pixels = decode(copy.read(name), copy.where(name))
     if pixels.shape != (image_size, image_size, 3):
         height, width, _ = pixels.shape
         raise UserError(f"{copy.where(name)}: is {width}x{height}, expected {image_size}x{image_size}")

@@ -26,6 +26,8 @@ def drive(learner, driver="auto", report=print):
         )
     elif not learner.method.capturable:
         obstacle = f"{learner.name} declares capturable = False"
+    elif learner.draws:
+        obstacle = "the student draws random numbers in a step (dropout, stochastic depth)"
     else:
         return Graph(learner, driver == "graph", report)
     if driver == "graph":

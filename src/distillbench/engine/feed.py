@@ -8,16 +8,19 @@ from torch import Tensor
 
 from distillbench.config import components
 from distillbench.config.views import view_count
-from distillbench.data.augment import augmentation_of
+from distillbench.data.augment import Mixup, augmentation_of
 from distillbench.engine.streams import generator
-from distillbench.tasks.classification.batches import Batch, Numbered
+from distillbench.tasks.classification.batches import Batch, Labels, Numbered
 
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32}  # of weights
 EVALUATION_BATCH = {"cpu": 128}  # what fits a core's cache; elsewhere 1024
 
 
 class Split(NamedTuple):
-    """A split of a dataset on the device: images uint8 [N, H, W, 3], labels int64 [N]."""
+    """A split of a dataset on the device: images uint8 [N, H, W, 3], labels int64 [N].
+
+    Of one that is streamed, see `stream.StreamSplit`, images are something else that has `to`.
+    """
 
     images: Tensor
     labels: Tensor
@@ -25,22 +28,24 @@ class Split(NamedTuple):
     std: Tensor
     positions: Tensor  # int64 [N], in the published split
 
+    chosen = ("images", "labels", "positions")  # fields of which `part` has a part
+
     @classmethod
     def put(cls, images, labels, specification, device):
         """images, labels: numpy arrays of a split of the specification's dataset."""
         declared, dtype = components.datasets()[specification["dataset"]["name"]], DTYPES[specification["precision"]]
         mean, std = (torch.tensor(declared[key], dtype=dtype, device=device) for key in ("mean", "std"))
         positions = torch.arange(len(labels), device=device)
-        return cls(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), mean, std, positions)
+        images = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
+        return cls(images.to(device), torch.from_numpy(labels).to(device), mean, std, positions)
 
     def part(self, chosen):
         """The split of the images that a boolean array [N] chooses, in their order."""
         places = torch.from_numpy(np.flatnonzero(chosen)).to(self.labels.device)
-        fields = ("images", "labels", "positions")
-        return self._replace(**{name: getattr(self, name).index_select(0, places) for name in fields})
+        return self._replace(**{name: getattr(self, name).index_select(0, places) for name in self.chosen})
 
     def to(self, device):
-        return Split(*(tensor.to(device) for tensor in self))
+        return type(self)(*(tensor.to(device) for tensor in self))
 
     def normalised(self, images):
         """uint8 [N, H, W, 3] -> floating point [N, 3, H, W], in channels-last memory."""
@@ -59,17 +64,18 @@ class Split(NamedTuple):
 class Feed:
     """Augmented batches of a resident split. The epoch's plan and the position in it are tensors that never move.
 
-    plan: {"order": [N], and what the augmentation draws: [views, N]}, with `number_views` also {"number": [views, N]};
-    position: 0-d, how many images of the epoch are behind it.
+    plan: {"order": [N], and what the augmentation draws: [views, N]}, with `number_views` also {"number": [views, N]},
+    with mixup {"share": [N]}; position: 0-d, how many images of the epoch are behind it; label_smoothing: of the labels
+    that batches have; epoch, passed: where it is, as numbers of Python, for steps that are no replays.
     """
 
-    numbered = False
+    numbered, label_smoothing = False, 0.0
 
     def __init__(self, split, views, seed):
         """views: of the specification, their count and augmentation."""
         self.split, self.seed, self.views = split, seed, views
-        self.augmentation = augmentation_of(views["augmentation"])
-        self.images = self.augmentation.prepared(split.images)
+        self.augmentation, self.mixup = augmentation_of(views["augmentation"]), Mixup(views.get("mixup", 0.0))
+        self.images, self.epoch, self.passed = self.augmentation.prepared(split.images), 1, 0
         self.plan, self.position = self._plan(1), torch.zeros((), dtype=torch.int64)
         self.to(split.labels.device)
 
@@ -88,6 +94,8 @@ class Feed:
             count = view_count(self.views["augmentation"])
             positions = self.split.positions.to(plan["order"].device)[plan["order"]]
             plan["number"] = positions * count + self.augmentation.numbers(plan)
+        if self.mixup.alpha:
+            plan["share"] = self.mixup.draw(generator(self.seed, "mixup", epoch), len(self))
         return plan
 
     def number_views(self):
@@ -100,6 +108,7 @@ class Feed:
         for name, tensor in self._plan(epoch).items():
             self.plan[name].copy_(tensor)
         self.position.fill_(position)
+        self.epoch, self.passed = epoch, position
 
     def fetch(self, size):
         """Make ready for a step with the next `size` images, outside of it: here they are all there."""
@@ -108,18 +117,29 @@ class Feed:
         """The `Batch` of `size` images of the epoch, `offset` behind the position."""
         places = self.position + torch.arange(offset, offset + size, device=self.device)
         index = self.plan["order"].index_select(0, places)
-        drawn = {name: draws.index_select(1, places) for name, draws in self.plan.items() if name != "order"}
+        drawn = {n: draws.index_select(1, places) for n, draws in self.plan.items() if n not in ("order", "share")}
         numbers = tuple(drawn.pop("number", ()))
         views = tuple(
             self.split.normalised(self.augmentation.apply(self.images, index, {n: d[view] for n, d in drawn.items()}))
             for view in range(self.views["count"])
         )
         known = tuple(map(Numbered.of, views, numbers)) if numbers else ()
-        return Batch(views, self.labels.index_select(0, index), index, known)
+        return self._labelled(views, index, places, known)
+
+    def _labelled(self, views, index, places, known=()):
+        """The `Batch` of views of the images at `index`, mixed, and with labels smoothed, as the run has them."""
+        target = self.labels.index_select(0, index)
+        labels = Labels(target, self.label_smoothing)
+        if self.mixup.alpha:
+            share = self.plan["share"].index_select(0, places[:1]).reshape(()).to(views[0].dtype)
+            views = tuple(self.mixup.apply(view, share) for view in views)
+            labels = Labels(target, self.label_smoothing, share, self.mixup.partner(target))
+        return Batch(views, target, index, known, labels)
 
     def advance(self, size):
         """Leave `size` images of the epoch behind."""
         self.position += size
+        self.passed += size
 
 
 def epoch_plan(seed, epoch, num_images, views, augmentation):
@@ -138,5 +158,5 @@ def generated_feed(specification, num_images, device="cpu"):
     images = torch.randint(256, (num_images, size, size, 3), dtype=torch.uint8, generator=stream)
     labels = torch.randint(declared["num_classes"], (num_images,), generator=stream)
     split = Split.put(images.numpy(), labels.numpy(), specification, device)
-    views = {"count": specification["views"]["count"], "augmentation": {"crop_padding": 1, "flip": True}}
+    views = {**specification["views"], "augmentation": {"crop_padding": 1, "flip": True}}
     return Feed(split, views, specification["seed"])

@@ -96,8 +96,13 @@ class Flight:
         return progress
 
     def save_sometimes(self, learner, progress, seconds):
-        """Save if the last time is `save_seconds` ago. Raises RunFailed, saving nothing, once a sum is not finite."""
-        if not self.writes or time.monotonic() - self.saved < self.save_seconds:
+        """Save if the last time is `save_seconds` ago. Raises RunFailed as `save` does."""
+        if time.monotonic() - self.saved >= self.save_seconds:
+            self.save(learner, progress, seconds)
+
+    def save(self, learner, progress, seconds):
+        """Save where a run stands between two steps. Raises RunFailed, saving nothing, once a sum is not finite."""
+        if not self.writes:
             return
         for name, value in learner.sums.totals().items() if progress.position else ():
             if not value.isfinite().all():

@@ -1,5 +1,7 @@
 """What learns in a run: student, frozen teacher, method and trainer, and the step that joins them."""
 
+from contextlib import nullcontext
+
 import torch
 
 from distillbench import tasks
@@ -7,7 +9,7 @@ from distillbench.config import components
 from distillbench.engine.feed import DTYPES
 from distillbench.engine.micro_batches import Accumulation
 from distillbench.engine.networks import LiveTeacher, Student, TableTeacher
-from distillbench.engine.streams import initialisation
+from distillbench.engine.streams import drawing_from, initialisation
 from distillbench.engine.sums import Sums, averages, batch_sums, check_returned
 from distillbench.engine.weights import weights_digest
 from distillbench.errors import RunFailed, UserError
@@ -22,7 +24,8 @@ from distillbench.trainers import build_trainer
 class Learner:
     """student, method: trained modules; teacher: frozen module or None; trainer: turns losses into updates.
 
-    deployed: the network that the run leaves; sums: what the steps of an epoch add up to.
+    deployed: the network that the run leaves; sums: what the steps of an epoch add up to; draws: whether the student
+    draws random numbers in a step, which then is no replay.
     """
 
     def __init__(self, specification, feed, teacher=None, table=None, group=None):
@@ -32,17 +35,19 @@ class Learner:
         """
         self.group, self.statistics = group or Alone(), specification["batch"]["statistics"]
         dataset = components.datasets()[specification["dataset"]["name"]]
-        seed, self.feed, self.teacher = specification["seed"], feed, teacher
-        with initialisation(seed, "student"):
+        self.seed, self.feed, self.teacher = specification["seed"], feed, teacher
+        with initialisation(self.seed, "student"):
             self.student = build_network(specification["student"]["network"], dataset["name"])
-        context = (dataset["num_classes"], dataset["image_size"], feed.labels, seed, self.student, teacher)
-        with initialisation(seed, "method"):
+        self.draws = getattr(self.student, "draws_in_training", False)
+        context = (dataset["num_classes"], dataset["image_size"], feed.labels, self.seed, self.student, teacher)
+        with initialisation(self.seed, "method"):
             self.method = build_method(specification, Context(*context))
         dtype = DTYPES[specification["precision"]]
         for module in filter(None, (self.student, self.method, teacher)):
             module.to(device=feed.device, dtype=dtype, memory_format=torch.channels_last)
         self.deployed, self.name = self.method.deployed(self.student), specification["method"]["name"]
         precision, features = specification["precision"], self.method.teacher == "network"
+        feed.label_smoothing = specification.label_smoothing
         if table is not None:
             feed.number_views()
         exact = (
@@ -64,7 +69,9 @@ class Learner:
         step = Accumulation((self.student, self.method), size, self.statistics, self.group)
         for part in step.parts:
             batch = self.feed.batch(part.size, part.offset)
-            students, teachers, losses = self.method(*self.callables, batch, self.schedule)
+            with self._drawing(part):
+                students, teachers, losses = self.method(*self.callables, batch, self.schedule)
+            batch.labels.require_read(self.name)
             observed = self.method.observations(*of_views(students, teachers), batch, losses) if observing else {}
             check_returned(self.name, losses, observed, self.observed, self.task.HITS)
             sums = batch_sums(self.task, students[0], batch.target, losses, observed if observing else None)
@@ -74,6 +81,13 @@ class Learner:
         self.method.settle(len(step.parts), step.gather)
         self.sums.add(sums)
         self.feed.advance(size)
+
+    def _drawing(self, part):
+        """What a student draws in a step is a function of the seed and of the first image's place in the epochs."""
+        if not self.draws:
+            return nullcontext()
+        place = self.feed.passed + part.offset
+        return drawing_from(self.seed, "step", self.feed.epoch, place, device=self.feed.device)
 
     def begin(self, epoch, lr, position=0):
         """Go to a position in an epoch: its order of images, learning rate and schedule, in tensors of the step."""

@@ -103,7 +103,8 @@ class Accumulation:
         """(gradients, sums) of the whole batch; with it the running statistics move."""
         if not self.whole:
             there = [gradient for side in self.gradients for gradient in side if gradient is not None]
-            self.sums = {name: _tensor(value, there[0].device) for name, value in self.sums.items()}
+            device = next(value.device for value in self.sums.values() if isinstance(value, torch.Tensor))
+            self.sums = {name: _tensor(value, device) for name, value in self.sums.items()}
             self.group.sum([*there, *self.sums.values(), *self.moved])
             for total, buffer in zip(self.moved, self.running, strict=True):
                 counter = not buffer.is_floating_point()  # of batches: the same in every part

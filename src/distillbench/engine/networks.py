@@ -6,6 +6,7 @@ import torch
 import torch.nn as nn
 
 from distillbench.engine.device import computing_in
+from distillbench.models.network import in_two_parts, logits_alone
 from distillbench.tasks.classification.batches import Output
 
 
@@ -25,19 +26,29 @@ class Student:
     def _output(self, view):
         with computing_in(self.precision, view.device.type):
             logits, features = self.network(view)
-        return Output(logits, InFloat(features) if self.precision == "bf16" else features)
+        return Output(logits, self._in_float(features))
+
+    def _in_float(self, features):
+        return InFloat(features) if self.precision == "bf16" else features
 
 
 class LiveTeacher(Student):
-    """The same of a frozen network, without gradient; features: whether they are there besides the logits."""
+    """The same of a frozen network, without gradient. features: whether they are there besides the logits.
+
+    The head of one of the package's networks is computed where logits are asked for.
+    """
 
     def __init__(self, network, precision, features):
         super().__init__(network, precision)
         self.features = features
 
     @torch.no_grad()
-    def __call__(self, batch):
-        return tuple(Output(o.logits, o.features if self.features else {}) for o in super().__call__(batch))
+    def _output(self, view):
+        with computing_in(self.precision, view.device.type):
+            if not self.features:
+                return Output(logits_alone(self.network, view), {})
+            features, logits = in_two_parts(self.network, view)
+        return Output(torch.no_grad()(logits), self._in_float(features))
 
 
 class TableTeacher:

@@ -9,12 +9,12 @@ from distillbench.config.specification import PUBLISHED
 from distillbench.data import trained_on
 from distillbench.engine.device import effective_precision, prepare_device, require_precision
 from distillbench.engine.drivers import drive
-from distillbench.engine.feed import Feed, Split
 from distillbench.engine.flight import Flight, finish
 from distillbench.engine.learner import Learner
 from distillbench.engine.loop import train_epochs
 from distillbench.engine.micro_batches import notes, require_fit
 from distillbench.engine.record import Stopwatch, write_run
+from distillbench.engine.stream import DecodingFailed, feed_of, put
 from distillbench.engine.teacher import teacher_source
 from distillbench.engine.weights import load_teacher
 from distillbench.errors import UserError
@@ -41,6 +41,7 @@ def train(
     again=False,
     table="auto",
     group=None,
+    workers=None,
 ):
     """Train a run, or go on where an earlier process stopped: the result is the same.
 
@@ -52,7 +53,7 @@ def train(
     each line of history.csv, {name: number}, or of None; again: also where the run is finished, which stays as it is
     until the new realisation is complete; table: "never" for a live teacher where a table of its logits could be used;
     group: `group.Processes` of which this one is one; all call this, the others once the first has told that it is
-    ready (see `jobs.train`), and the first alone writes.
+    ready (see `jobs.train`), and the first alone writes; workers: as of `stream.put`.
     Raises UserError if the teacher is missing or another than meant, or if this code does not do what the
     specification says; RunFailed if a loss is not finite.
     """
@@ -65,13 +66,13 @@ def train(
             return group.tell(False)
         device = prepare_device(specification, group.device(device), deterministic)
         require_precision(specification["precision"], device)
-        training, evaluated = splits(specification, images, device)
+        training, evaluated = splits(specification, images, device, workers)
         teacher, teacher_digest = load_teacher(specification, runs)
         inputs = {"dataset": images.digest, "teacher": teacher_digest}
         flight = Flight(work, specification, inputs, save_seconds, writes=first)
         begun = flight.teacher_source(report)
         logits = teacher_source(specification, teacher_digest, Path(runs).parent, device, begun, table, report)
-        feed = Feed(training, specification["views"], specification["seed"])
+        feed = feed_of(training, specification, group)
         learner = Learner(specification, feed, teacher, logits.table, group)
         for line in (*learner.method.notes(), *notes(specification["batch"], len(feed))):
             report(line)
@@ -81,7 +82,11 @@ def train(
             group.tell(True)
         watch = Stopwatch(progress.seconds, device, specification["schedule"]["EPOCHS"] * len(learner.feed))
         with logger() as log, refused_if_random(deterministic):
-            train_epochs(specification, learner, driver, evaluated, progress, flight, watch, report, log)
+            try:
+                train_epochs(specification, learner, driver, evaluated, progress, flight, watch, report, log)
+            except DecodingFailed:  # between two steps; once the file is mended the run goes on from here
+                flight.save(learner, progress, watch.seconds())
+                raise
         precision = effective_precision(specification["precision"], device)
         how = {"driver": driver.name, "why": driver.why, "precision": precision, "deterministic": deterministic}
         how |= {
@@ -106,11 +111,11 @@ def begins(specification, out, work, runs, again):
     return True
 
 
-def splits(specification, images, device):
+def splits(specification, images, device, workers=None):
     """(images that a run trains on, images that each epoch ends with), each a `feed.Split` on the device."""
-    protocol, training = specification["dataset"]["protocol"], Split.put(*images.training, specification, device)
+    protocol, training = specification["dataset"]["protocol"], put(images.training, specification, device, workers)
     if protocol == PUBLISHED:
-        return training, Split.put(*images.test, specification, device)
+        return training, put(images.test, specification, device, workers)
     chosen = trained_on(images.train_labels, protocol)
     return training.part(chosen), training.part(~chosen)
 

@@ -18,8 +18,14 @@ def generator(seed, *purpose):
 
 
 @contextmanager
-def initialisation(seed, *purpose):
-    """Inside, torch's global generator is a stream; modules built there draw their weights from it."""
-    with torch.random.fork_rng(devices=[]):
+def drawing_from(seed, *purpose, device=None):
+    """Inside, torch's global generators, of the CPU and of a device, are a stream; outside they stay as they were."""
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(stream_seed(seed, *purpose))
         yield
+
+
+def initialisation(seed, *purpose):
+    """`drawing_from` for modules that are built, on the CPU, and draw their weights."""
+    return drawing_from(seed, *purpose)

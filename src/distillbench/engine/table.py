@@ -11,6 +11,7 @@ import torch
 from distillbench.engine.feed import EVALUATION_BATCH
 from distillbench.errors import UserError
 from distillbench.files import naming
+from distillbench.models.network import logits_alone
 from distillbench.store.tables import HEADER_BYTES, ITEM_BYTES, as_bytes, aside, problem_of, rows_done, size_of
 
 
@@ -58,7 +59,7 @@ def _rows(network, split, augmentation, views, done):
         index, first = rows // views, start // views
         images = augmentation.prepared(split.images[first : int(index[-1]) + 1])
         chosen = augmentation.apply(images, index - first, augmentation.draws_of(rows % views))
-        logits, _ = network(split.normalised(chosen))
+        logits = logits_alone(network, split.normalised(chosen))
         yield start, np.ascontiguousarray(logits.cpu().numpy(), "<f4")
 
 

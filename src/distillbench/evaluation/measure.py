@@ -1,8 +1,6 @@
 """metrics.json of a run, from its stored predictions and those of its teacher. Which metrics: its task says."""
 
 import hashlib
-import io
-from pathlib import Path
 
 import numpy as np
 
@@ -66,21 +64,22 @@ def compute(metrics, predictions, teacher=None):
 
 
 def _read(directory, specification):
-    """(predictions, what tells them from others), from one reading of the file, as another may take its place.
+    """(predictions, what tells them from others), from one opened file, as another may take its place.
 
     ranked_in: "fp16" where they hold no ranks.
     """
     path = directory / "predictions.npz"
     try:
-        content = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            predictions = tasks.part(specification["task"], "predictions").parse(file, path)
+            named = {**identity_of(file), "ranked_in": predictions.precision, "sha256": digest}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `distillbench evaluate` makes it from the run's weights") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    predictions = tasks.part(specification["task"], "predictions").parse(content, path)
     if predictions.run_sha256 != specification.digest:
         raise UserError(f"{path}: predictions of another run; remove the file and evaluate again")
     if not predictions.finite:
         raise RunFailed(f"{path}: logits are not finite; the training diverged: lower SOLVER.LR")
-    named = {**identity_of(io.BytesIO(content)), "ranked_in": predictions.precision}
-    return predictions, {**named, "sha256": hashlib.sha256(content).hexdigest()}
+    return predictions, named

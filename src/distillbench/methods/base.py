@@ -113,7 +113,8 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, student, teacher, batch, schedule):
-        """{name: 0-d tensor}, weights included. "ce" is the task's loss, every other a distillation loss.
+        """{name: 0-d tensor}, weights included. "ce" is the task's loss, `batch.cross_entropy`, which has the labels
+        smoothed and mixed as the run has them; every other is a distillation loss.
 
         student, teacher: `Output` (teacher None where nothing of it is needed); batch: `Batch`;
         schedule: {name: 0-d tensor}. No value is read back here (`.item()`, `if tensor`, boolean masks):
@@ -178,7 +179,7 @@ class LogitMethod(Method):
         for transform in self.transforms:
             logits = transform(*logits, batch)
         return {
-            "ce": self.hyperparameters[self.ce_weight] * F.cross_entropy(student.logits, batch.target),
+            "ce": self.hyperparameters[self.ce_weight] * batch.cross_entropy(student.logits),
             "kd": schedule["warmup"] * self.distillation_loss(*logits, batch.target),
         }
 

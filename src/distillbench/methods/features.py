@@ -11,16 +11,23 @@ from distillbench.methods.base import Method
 class FeatureMethod(Method):
     """A cross entropy and one loss on the features of student and teacher.
 
-    ce_weight, feature_weight: the keys that hold their weights.
+    ce_weight, feature_weight: the keys that hold their weights; reads: entries of the dictionary of features. Raises
+    UserError, when it is built, for a network that cannot give one of these.
     """
 
     ce_weight = "LOSS.CE_WEIGHT"
     feature_weight = "LOSS.FEAT_WEIGHT"
+    reads = ()
+
+    def __init__(self, hyperparameters, context):
+        super().__init__(hyperparameters, context)
+        for feature in self.reads:
+            context.student.features[feature], context.teacher.features[feature]
 
     def losses(self, student, teacher, batch, schedule):
         loss = self.distillation_loss(student, teacher, batch, schedule)
         return {
-            "ce": self.hyperparameters[self.ce_weight] * F.cross_entropy(student.logits, batch.target),
+            "ce": self.hyperparameters[self.ce_weight] * batch.cross_entropy(student.logits),
             "kd": self.hyperparameters[self.feature_weight] * loss,
         }
 
@@ -34,6 +41,8 @@ class StageMethod(FeatureMethod):
 
     Its key OFFICIAL says which stages belong together, as of `stages`.
     """
+
+    reads = ("feats",)
 
     def distillation_loss(self, student, teacher, batch, schedule):
         return sum(self.stage_losses(student, teacher))

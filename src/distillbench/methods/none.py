@@ -1,7 +1,5 @@
 """NONE: training on the labels alone. It makes the teachers and the students that learn alone."""
 
-import torch.nn.functional as F
-
 from distillbench.methods.base import Method
 
 
@@ -10,4 +8,4 @@ class Vanilla(Method):
     version = 1
 
     def losses(self, student, teacher, batch, schedule):
-        return {"ce": F.cross_entropy(student.logits, batch.target)}
+        return {"ce": batch.cross_entropy(student.logits)}

@@ -25,6 +25,7 @@ class PKT(FeatureMethod):
     name = "PKT"
     version = 1
     teacher = "network"
+    reads = ("pooled_feat",)
     keys = {
         "LOSS.CE_WEIGHT": Key(1.0, "weight of the cross entropy", minimum=0),
         "LOSS.FEAT_WEIGHT": Key(30000.0, "weight of the divergence", minimum=0),

@@ -35,6 +35,7 @@ class RKD(FeatureMethod):
     name = "RKD"
     version = 1
     teacher = "network"
+    reads = ("pooled_feat",)
     keys = {
         "DISTANCE_WEIGHT": Key(25.0, "weight of the loss on distances", minimum=0),
         "ANGLE_WEIGHT": Key(50.0, "weight of the loss on angles", minimum=0),

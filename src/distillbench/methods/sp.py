@@ -20,6 +20,7 @@ class SP(FeatureMethod):
     name = "SP"
     version = 1
     teacher = "network"
+    reads = ("feats",)
     keys = {
         "LOSS.CE_WEIGHT": Key(1.0, "weight of the cross entropy", minimum=0),
         "LOSS.FEAT_WEIGHT": Key(3000.0, "weight of the loss on similarities", minimum=0),

@@ -5,8 +5,9 @@ Beside them there are those in files of the user's own and of other libraries, w
 A dataset names its zoo: a network of one name is another for images of another size. Files here beside the folders have
 what several families are made of.
 
-The forward of a network takes images [N, 3, H, W] and returns (logits [N, C], features). features is mdistiller's
-dictionary, its entries being the published ones:
+The package's families derive from `network.Network`: features, and a head on them, each to be had alone. The forward of
+a network takes images [N, 3, H, W] and returns (logits [N, C], features). features is mdistiller's dictionary, its
+entries being the published ones:
 
 "feats": maps [N, D, H, W] of the stem and of each stage, the deepest last, behind the last ReLU of each. Wide residual
     networks and MobileNetV2 have none behind a stage: theirs are before the first layer of the next.

@@ -29,14 +29,19 @@ def with_features(network, name, image_size, num_classes, **named):
 
     name: for messages; image_size: height and width of an image; num_classes: of its logits; named: `stages`, `stem`,
     `head` of `maps.Search.plan`. A network that gives features itself gives them as before. Else they are looked for in
-    passes over two blank images through copies of the network.
+    passes over two blank images through copies of the network. Its attribute `draws_in_training` says whether it draws
+    random numbers there (dropout, stochastic depth).
     Raises UserError, one line, for a network that cannot take the images, gives something else than logits, or draws
-    random numbers in a step, and as `maps.Search.plan`.
+    random numbers in evaluation, and as `maps.Search.plan`.
     """
     for module in network.modules():
         if getattr(module, "inplace", False) is True:  # it would write into the output of the module before it
             module.inplace = False
-    training, evaluation = (_pass(network, name, image_size, mode) for mode in (True, False))
+    *training, network.draws_in_training = _pass(network, name, image_size, training=True)
+    *evaluation, draws = _pass(network, name, image_size, training=False)
+    if draws:
+        problem = "draws random numbers in evaluation mode: its accuracy would not be a function of its weights"
+        raise UserError(f"{name}: {problem}; write a network that draws in training alone")
     outputs = [output for _, output in (training, evaluation)]
     published = all(isinstance(output, tuple) and isinstance(output[-1], dict) for output in outputs)
     for output in outputs:
@@ -75,7 +80,7 @@ class _Hooked:
 @torch.inference_mode(False)
 @torch.enable_grad()
 def _pass(network, name, image_size, training):
-    """([`Call`], output) of a copy of the network, in training or evaluation mode."""
+    """([`Call`], output, whether it draws random numbers) of a copy of the network, in training or evaluation mode."""
     tried, weight = copy.deepcopy(network).train(training), next(network.parameters(), None)
     if weight is None:
         raise UserError(f"{name}: has no parameters; there is nothing to train")
@@ -87,10 +92,9 @@ def _pass(network, name, image_size, training):
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         what = f"cannot take images of {image_size}x{image_size}"
         raise UserError(f"{name}: {what} ({reason:.300}); choose another dataset or network") from None
-    if not torch.equal(state, torch.get_rng_state()):
-        problem = "draws random numbers in a step (dropout, stochastic depth), which a resumed run would not repeat"
-        raise UserError(f"{name}: {problem}; write a network of your own that builds it without")
-    return calls, output
+    draws = not torch.equal(state, torch.get_rng_state())
+    torch.set_rng_state(state)
+    return calls, output, draws
 
 
 def _require_logits(output, name, num_classes):

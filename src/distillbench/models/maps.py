@@ -130,9 +130,13 @@ class Search:
         return self.source([call for call in self.calls[:i] if _size(call.output) == size][-1])
 
     def source(self, call, side="output"):
-        """Where a tensor that goes into or out of a call is first seen: of a block's output, in its last module."""
+        """Where a tensor that goes into or out of a call is first seen: of a block's output, in its last module, unless
+        the block adds its shortcut to what that gives in place.
+        """
         tensor = getattr(call, side)
-        return next((other.place("output") for other in self.calls if other.output is tensor), call.place(side))
+        found = [other for other in self.calls if other.output is tensor]
+        found = [other for other in found if other.version == tensor._version] or found
+        return found[0].place("output") if found else call.place(side)
 
     def pools(self, place):
         module, _, side = place

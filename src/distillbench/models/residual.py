@@ -8,6 +8,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from distillbench.models.drawing import draw_convolutions
+from distillbench.models.network import Network
 
 
 class Block(nn.Module):
@@ -62,7 +63,7 @@ class Bottleneck(Block):
 BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
-class ResNet(nn.Module):
+class ResNet(Network):
     """widths: channels of the stem and of each stage, before a block's expansion; depths: blocks of each stage.
 
     block: of `BLOCKS`; large: whether the stem is that for large images, 7x7 with a pooling behind it, or one 3x3;
@@ -87,7 +88,7 @@ class ResNet(nn.Module):
         self.add_module(head, nn.Linear(channels, num_classes))
         draw_convolutions(self)
 
-    def forward(self, x):
+    def extract(self, x):
         stem = x = F.relu(self.bn1(self.conv1(x)))
         if self.large:
             x = F.max_pool2d(x, 3, stride=2, padding=1)
@@ -99,5 +100,4 @@ class ResNet(nn.Module):
             feats.append(x)
             preact_feats.append(preact)
         pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)
-        logits = getattr(self, self.head)(pooled)
-        return logits, {"feats": feats, "preact_feats": preact_feats, "pooled_feat": pooled}
+        return {"feats": feats, "preact_feats": preact_feats, "pooled_feat": pooled}

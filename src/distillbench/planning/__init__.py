@@ -9,7 +9,7 @@ from distillbench.store.index import index_path, write_index
 from distillbench.store.layout import FINISHED
 from distillbench.store.place import bring
 
-OWN_FILES = ("method_file", "network_files")  # of the "source" of a specification's file
+PLACES = ("method_file", "network_files", "stage")  # of the "source" of a specification's file
 
 
 def plan_suite(name, only=None, root=".", write=True):
@@ -24,7 +24,7 @@ def plan_suite(name, only=None, root=".", write=True):
         sources = suite.sources()
         for run, specification in suite.runs.items():
             path = store.planned(run)
-            if _own_files(path) != [sources[run].get(name) for name in OWN_FILES]:
+            if _places(path) != [sources[run].get(name) for name in PLACES]:
                 write_atomically(path, to_json({**specification.as_file(), "source": sources[run]}))
         write_index(suite, index_path(name, root))
         for run in suite.runs:
@@ -42,12 +42,12 @@ def plan_where_possible(name, only=None, root="."):
         return plan_suite(name, only, root, write=False), str(error)
 
 
-def _own_files(path):
-    """Where a planned run's own method and networks were: the same source may have moved since, which makes no other
-    run. None of a file that is missing or damaged.
+def _places(path):
+    """Where a planned run's own method and networks were, and where it reads images: the same source may have moved
+    since, which makes no other run. None of a file that is missing or damaged.
     """
     try:
         source = read_json(path)["source"] or {}
-        return [source.get(name) for name in OWN_FILES]
+        return [source.get(name) for name in PLACES]
     except (UserError, KeyError, TypeError, AttributeError):
         return None

@@ -39,10 +39,11 @@ def needed(specification):
 # Packing
 
 
-def export_suite(suite, store, out, weights=True, root="."):
+def export_suite(suite, store, out, weights=True, root=".", report=print):
     """Write the finished runs of a suite to an archive; returns ([runs], [lines on what is left out]).
 
-    suite: `Suite`; out: FILE.tar, FILE.tar.gz or FILE.tgz; weights: False leaves model.*.pt out.
+    suite: `Suite`; out: FILE.tar, FILE.tar.gz or FILE.tgz; weights: False leaves model.*.pt out; report: called with a
+    line on the sizes of what is packed, before the work.
     A run of which a file is damaged is left out. Raises UserError if no run is left, or something else than an archive
     of this suite has the name `out`.
     """
@@ -50,7 +51,7 @@ def export_suite(suite, store, out, weights=True, root="."):
         raise UserError(f"--out {out}: an archive's name ends with {', '.join(ENDINGS)}")
     if os.path.lexists(out) and _exported_suite(out) != suite.name:
         raise UserError(f"--out {out}: is no archive of suite {suite.name}; move it away or choose another name")
-    files, runs, notes = {name: Path(root) / name for name in suite.files}, {}, []
+    files, predictions, runs, notes = {name: Path(root) / name for name in suite.files}, set(), {}, []
     for run in suite.runs:
         directory, names = store.run(run), needed(suite.runs[run])
         missing = [name for name in names if not (directory / name).exists()]
@@ -73,14 +74,25 @@ def export_suite(suite, store, out, weights=True, root="."):
         elif weights:
             notes.append(f"{run}: without weights, they are not here")
         files |= {f"runs/{run}/{name}": directory / name for name in names}
+        predictions |= {f"runs/{run}/{name}" for name in parts(suite.runs[run]).predictions.files}
         runs[run] = {"specification": specification.digest, "weights": record["weights"]}
     if not runs:
         more = f"`{command('status', suite.name)}` says more"
         raise UserError(f"suite {suite.name}: no finished run here, nothing to export; {more}")
+    report(f"packing {len(runs)} runs: {_sizes(files, predictions)}")
     manifest = {"schema": SCHEMA, "suite": suite.name, "distillbench": __version__, "runs": runs}
     manifest["files"] = {name: {"sha256": sha256_of(p), "size": p.stat().st_size} for name, p in files.items()}
     _write_archive(Path(out), to_json(manifest).encode(), files)
     return list(runs), notes
+
+
+def _sizes(files, predictions):
+    """What predictions, weights and everything else take, in words. files: {name in the archive: path}."""
+    sizes = {"predictions": 0, "weights": 0, "the rest": 0}
+    for name, path in files.items():
+        kind = "predictions" if name in predictions else "weights" if path.name in WEIGHTS else "the rest"
+        sizes[kind] += path.stat().st_size
+    return ", ".join(f"{kind} {size / 1e6:.1f} MB" for kind, size in sizes.items() if size)
 
 
 def _exported_suite(path):

@@ -49,7 +49,8 @@ def replaces_teacher(specification):
     """Whether a table could give what a run needs of its teacher: logits of finitely many views, not in fp64."""
     method = components.methods().get(specification["method"]["name"], {})
     logits_alone = bool(specification.teacher_id) and method.get("teacher") == "logits"
-    return logits_alone and specification["precision"] != "fp64" and has_views(specification)
+    finite = has_views(specification) and not specification.mixup
+    return logits_alone and specification["precision"] != "fp64" and finite
 
 
 def has_views(specification):

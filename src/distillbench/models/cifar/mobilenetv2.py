@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from distillbench.models.drawing import draw_classifier, draw_convolutions
 from distillbench.models.mobile import inverted_residuals, normalised
+from distillbench.models.network import Network
 
 name = "mobilenetv2"
 version = 1
@@ -35,7 +36,9 @@ SEEN = (1, 2, 4, 6)  # stages whose output is a feature
 LAST = 1280
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Network):
+    head = "classifier"
+
     def __init__(self, width, expansion, num_classes):
         super().__init__()
         channels = int(32 * width)
@@ -50,7 +53,7 @@ class MobileNetV2(nn.Module):
         draw_convolutions(self)
         draw_classifier(self.classifier[0])
 
-    def forward(self, x):
+    def extract(self, x):
         x = self.conv1(x)
         feats = [x]
         for i, stage in enumerate(self.blocks):
@@ -58,7 +61,7 @@ class MobileNetV2(nn.Module):
             if i in SEEN:
                 feats.append(x)
         pooled = F.adaptive_avg_pool2d(self.conv2(x), 1).flatten(1)
-        return self.classifier(pooled), {"feats": feats, "preact_feats": list(feats), "pooled_feat": pooled}
+        return {"feats": feats, "preact_feats": list(feats), "pooled_feat": pooled}
 
 
 def build(num_classes, width, expansion):

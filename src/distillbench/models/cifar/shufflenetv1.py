@@ -8,6 +8,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from distillbench.models.network import Network
 from distillbench.models.shuffling import shuffled
 
 name = "shufflenetv1"
@@ -46,7 +47,9 @@ class Block(nn.Module):
         return torch.cat([out, F.avg_pool2d(x, 3, stride=2, padding=1)], dim=1)
 
 
-class ShuffleNet(nn.Module):
+class ShuffleNet(Network):
+    head = "linear"
+
     def __init__(self, groups, widths, depths, num_classes):
         super().__init__()
         self.conv1 = nn.Conv2d(3, widths[0], 1, bias=False)
@@ -60,7 +63,7 @@ class ShuffleNet(nn.Module):
         )
         self.linear = nn.Linear(widths[-1], num_classes)
 
-    def forward(self, x):
+    def extract(self, x):
         stem = x = F.relu(self.bn1(self.conv1(x)))
         feats, preact_feats = [stem], [stem]
         for stage in (self.layer1, self.layer2, self.layer3):
@@ -70,7 +73,7 @@ class ShuffleNet(nn.Module):
             feats.append(x)
             preact_feats.append(preact)
         pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)
-        return self.linear(pooled), {"feats": feats, "preact_feats": preact_feats, "pooled_feat": pooled}
+        return {"feats": feats, "preact_feats": preact_feats, "pooled_feat": pooled}
 
 
 def build(num_classes, groups, widths, depths):

@@ -8,6 +8,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from distillbench.models.network import Network
 from distillbench.models.shuffling import shuffled
 
 name = "shufflenetv2"
@@ -69,7 +70,9 @@ class DownBlock(nn.Module):
         return shuffled(F.relu(torch.cat(preacts, dim=1)), 2), preacts
 
 
-class ShuffleNetV2(nn.Module):
+class ShuffleNetV2(Network):
+    head = "linear"
+
     def __init__(self, widths, depths, num_classes):
         super().__init__()
         self.conv1 = nn.Conv2d(3, widths[0], 1, bias=False)
@@ -82,7 +85,7 @@ class ShuffleNetV2(nn.Module):
         self.bn2 = nn.BatchNorm2d(widths[-1])
         self.linear = nn.Linear(widths[-1], num_classes)
 
-    def forward(self, x):
+    def extract(self, x):
         stem = x = F.relu(self.bn1(self.conv1(x)))
         feats, preact_feats = [stem], [stem]
         for stage in (self.layer1, self.layer2, self.layer3):
@@ -91,7 +94,7 @@ class ShuffleNetV2(nn.Module):
             feats.append(x)
             preact_feats.append(torch.cat(preacts, dim=1))
         pooled = F.adaptive_avg_pool2d(F.relu(self.bn2(self.conv2(x))), 1).flatten(1)
-        return self.linear(pooled), {"feats": feats, "preact_feats": preact_feats, "pooled_feat": pooled}
+        return {"feats": feats, "preact_feats": preact_feats, "pooled_feat": pooled}
 
 
 def build(num_classes, widths, depths):

@@ -8,6 +8,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from distillbench.models.drawing import draw_classifier, draw_convolutions
+from distillbench.models.network import Network
 
 name = "vgg"
 version = 1
@@ -28,7 +29,9 @@ networks = {
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-class VGG(nn.Module):
+class VGG(Network):
+    head = "classifier"
+
     def __init__(self, depths, num_classes):
         super().__init__()
         channels = 3
@@ -42,7 +45,7 @@ class VGG(nn.Module):
         draw_convolutions(self)
         draw_classifier(self.classifier)
 
-    def forward(self, x):
+    def extract(self, x):
         feats, preact_feats = [], []
         halved = (1, 2, 3, 4) if x.shape[2] == 64 else (1, 2, 3)  # as published
         for i in range(len(WIDTHS)):
@@ -53,7 +56,7 @@ class VGG(nn.Module):
             feats.append(x)
             preact_feats.append(preact if i else x)
         pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)
-        return self.classifier(pooled), {"feats": feats, "preact_feats": preact_feats, "pooled_feat": pooled}
+        return {"feats": feats, "preact_feats": preact_feats, "pooled_feat": pooled}
 
 
 def build(num_classes, depths):

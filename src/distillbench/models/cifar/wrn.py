@@ -10,6 +10,8 @@ import math
 import torch.nn as nn
 import torch.nn.functional as F
 
+from distillbench.models.network import Network
+
 name = "wrn"
 version = 1
 bibtex = """
@@ -54,7 +56,7 @@ class Stage(nn.Module):
         return self.layer(x)
 
 
-class WideResNet(nn.Module):
+class WideResNet(Network):
     def __init__(self, depth, factor, num_classes):
         super().__init__()
         blocks = (depth - 4) // 6
@@ -71,20 +73,28 @@ class WideResNet(nn.Module):
                 nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
         nn.init.zeros_(self.fc.bias)
 
-    def forward(self, x):
-        stem = self.conv1(x)
-        first = self.block1(stem)
-        second = self.block2(first)
-        third = self.block3(second)
-        pooled = F.adaptive_avg_pool2d(F.relu(self.bn1(third)), 1).flatten(1)
+    def extract(self, images):
+        (stem, first, second, third), pooled = self._maps(images)
         preact_feats = [
             stem,
             self.block2.layer[0].bn1(first),
             self.block3.layer[0].bn1(second),
             self.bn1(third),
         ]
-        feats = [stem, first, second, third]
-        return self.fc(pooled), {"feats": feats, "preact_feats": preact_feats, "pooled_feat": pooled}
+        return {"feats": [stem, first, second, third], "preact_feats": preact_feats, "pooled_feat": pooled}
+
+    def logits(self, images):
+        _, pooled = self._maps(images)
+        return self.fc(pooled)
+
+    def _maps(self, images):
+        """(maps of stem and stages, pooled features)"""
+        stem = self.conv1(images)
+        first = self.block1(stem)
+        second = self.block2(first)
+        third = self.block3(second)
+        pooled = F.adaptive_avg_pool2d(F.relu(self.bn1(third)), 1).flatten(1)
+        return [stem, first, second, third], pooled
 
 
 def build(num_classes, depth, factor):

@@ -8,6 +8,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from distillbench.models.mobile import depthwise, normalised
+from distillbench.models.network import Network
 
 name = "mobilenetv1"
 version = 1
@@ -34,7 +35,7 @@ BLOCKS = (  # channels and stride of each depthwise separable convolution
 LAST_OF_STAGES = (3, 5, 11, 13)  # places in `model`, where the next has a stride or there is none
 
 
-class MobileNetV1(nn.Module):
+class MobileNetV1(Network):
     def __init__(self, num_classes):
         super().__init__()
         blocks, channels = [normalised(3, 32, 3, stride=2, padding=1)], 32
@@ -44,7 +45,7 @@ class MobileNetV1(nn.Module):
         self.model = nn.Sequential(*(nn.Sequential(*layers[:-1]) for layers in blocks))  # last ReLUs are in `forward`
         self.fc = nn.Linear(channels, num_classes)
 
-    def forward(self, x):
+    def extract(self, x):
         feats, preact_feats = [], []
         for i, block in enumerate(self.model):
             preact = block(x)
@@ -55,8 +56,7 @@ class MobileNetV1(nn.Module):
                 feats.append(x)
                 preact_feats.append(preact)
         pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)
-        features = {"feats": feats, "preact_feats": preact_feats, "pooled_feat": pooled, "stem": stem}
-        return self.fc(pooled), features
+        return {"feats": feats, "preact_feats": preact_feats, "pooled_feat": pooled, "stem": stem}
 
 
 def build(num_classes):

@@ -10,6 +10,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from distillbench.models.mobile import InvertedResidual, inverted_residuals, normalised
+from distillbench.models.network import Network
 
 name = "mobilenetv2"
 version = 1
@@ -25,7 +26,9 @@ networks = {"MobileNetV2": {"expansion": 6}}
 OPTIONS = {"activation": nn.ReLU6, "bias": True}
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Network):
+    head = "conv2"
+
     def __init__(self, expansion, num_classes):
         super().__init__()
 
@@ -43,7 +46,7 @@ class MobileNetV2(nn.Module):
         self.conv1 = nn.Sequential(*normalised(320, 1280, 1, **OPTIONS)[:-1])  # its ReLU6 is in `forward`
         self.conv2 = PixelClassifier(1280, num_classes)
 
-    def forward(self, x):
+    def extract(self, x):
         stem = self.pre(x)
         second = self.stage2(self.stage1(stem))
         third = self.stage3(second)
@@ -52,8 +55,7 @@ class MobileNetV2(nn.Module):
         last = F.relu6(preact)
         pooled = F.adaptive_avg_pool2d(last, 1)
         maps = [stem, second, third, fourth]
-        features = {"feats": [*maps, last], "preact_feats": [*maps, preact], "pooled_feat": pooled}
-        return self.conv2(pooled), features
+        return {"feats": [*maps, last], "preact_feats": [*maps, preact], "pooled_feat": pooled}
 
 
 class PixelClassifier(nn.Linear):

@@ -2,18 +2,28 @@
 
 from typing import NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor
 
+from distillbench.errors import UserError
 
-class Output(NamedTuple):
+
+class Output:
     """What a network makes of one view: logits [N, C] and the published feature dictionary.
 
     features: {"feats": [maps [N, D, H, W]], "preact_feats": [the same before the ReLU], "pooled_feat": [N, D]};
     distillbench.models says what deviates in some networks. `maps`, `stages` and `pooled` are alike for all.
     """
 
-    logits: Tensor
-    features: dict
+    def __init__(self, logits, features):
+        """logits: the tensor, or a function of no arguments that gives it, which is called if they are asked for."""
+        self._logits, self.features = logits, features
+
+    @property
+    def logits(self):
+        if callable(self._logits):
+            self._logits = self._logits()
+        return self._logits
 
     def maps(self, kind="feats"):
         """The maps of a kind, "feats" or "preact_feats", of the stem and of every stage, the deepest last."""
@@ -45,6 +55,32 @@ class Numbered(NamedTuple):
         return view is self.view and view._version == self.version
 
 
+class Labels:
+    """The labels of a batch's images, as the cross entropy in training compares with them.
+
+    target: [N]; smoothing: as of `F.cross_entropy`; share, partner: with mixup, the share of each image in its mixture,
+    0-d, and the label of the other, [N]. read: whether the cross entropy has been asked for.
+    """
+
+    def __init__(self, target, smoothing=0.0, share=None, partner=None):
+        self.target, self.smoothing, self.share, self.partner, self.read = target, smoothing, share, partner, False
+
+    def cross_entropy(self, logits):
+        self.read = True
+        loss = F.cross_entropy(logits, self.target, label_smoothing=self.smoothing)
+        if self.share is None:
+            return loss
+        other = F.cross_entropy(logits, self.partner, label_smoothing=self.smoothing)
+        return self.share * loss + (1 - self.share) * other
+
+    def require_read(self, method):
+        """Raises UserError where a method of a name has its loss on the labels from elsewhere, and labels differ."""
+        if not self.read and (self.smoothing or self.share is not None):
+            key = "LABEL_SMOOTHING" if self.smoothing else "MIXUP"
+            problem = f"SOLVER.{key} would have no effect on the method's own cross entropy"
+            raise UserError(f"{method}: {problem}; take batch.cross_entropy(student.logits)")
+
+
 class Batch(NamedTuple):
     """A batch with names: `views` holds `Method.views` augmentations [N, 3, H, W] of the same images.
 
@@ -53,9 +89,14 @@ class Batch(NamedTuple):
     """
 
     views: tuple[Tensor, ...]
-    target: Tensor  # [N], int64 class numbers
-    index: Tensor  # [N], int64 positions in the training set
+    target: Tensor  # [N], int64 class numbers; of a mixture, that of the image with the larger share
+    index: Tensor  # [N], int64 positions in the training set, of the same images
     numbered: tuple[Numbered, ...] = ()
+    labels: Labels | None = None
+
+    def cross_entropy(self, logits):
+        """The loss on the labels, 0-d, of logits [N, C]; labels are smoothed and mixed as the run has them."""
+        return (self.labels or Labels(self.target)).cross_entropy(logits)
 
     def view_numbers(self):
         """The number of each view; None unless the views are numbered, and still those of the feed."""

@@ -3,13 +3,15 @@ the table of details from then on, and no run trains or predicts again.
 
 Each takes `Predictions` and returns a float; those with `teacher=True` take those of the teacher as a second argument
 and exist for distilled students only. Where predictions lack what a metric asks them for, there is no value of it.
-Probabilities are at temperature 1.
+What needs the logits of all classes goes through `each`. Probabilities are at temperature 1.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+
+from distillbench.tasks.classification.predictions import each
 
 METRICS = {}  # by name, in the order of the table's columns
 ECE_BINS = 15
@@ -62,9 +64,13 @@ def nll(predictions):
 @metric("Brier", legend="Brier score summed over classes (0 to 2)")
 def brier(predictions):
     """Mean squared distance of the probabilities from the one-hot target, summed over classes: 0 to 2."""
-    distance = np.exp(predictions.log_probabilities)
-    distance[np.arange(len(distance)), predictions.targets] -= 1
-    return float((distance**2).sum(axis=1).mean())
+
+    def distances(shard):
+        distance = np.exp(shard.log_probabilities)
+        distance[np.arange(len(distance)), shard.targets] -= 1
+        return (distance**2).sum(axis=1)
+
+    return float(each(distances, predictions).mean())
 
 
 @metric("ECE", unit="%", form=".2f", legend=f"ECE with {ECE_BINS} bins of equal width")
@@ -91,5 +97,9 @@ def agreement(predictions, teacher):
 @metric("KL to teacher", teacher=True)
 def kl_to_teacher(predictions, teacher):
     """Mean KL(teacher || student), in nats."""
-    log_student, log_teacher = predictions.log_probabilities, teacher.log_probabilities
-    return float((np.exp(log_teacher) * (log_teacher - log_student)).sum(axis=1).mean())
+
+    def divergences(shard, taught_by):
+        log_student, log_teacher = shard.log_probabilities, taught_by.log_probabilities
+        return (np.exp(log_teacher) * (log_teacher - log_student)).sum(axis=1)
+
+    return float(each(divergences, predictions, teacher).mean())

@@ -1,8 +1,7 @@
 """Predictions of a classifier as predictions.npz holds them."""
 
 import hashlib
-import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +10,7 @@ from distillbench.errors import UserError
 from distillbench.tasks import Lacking
 
 RANKS = ("target_rank", "first_classes", "first_logit", "target_logit", "log_sum_exp")
+SHARD = 2**21  # logits that are computed with at once; all of most data sets, 2 097 images of ImageNet
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,9 @@ class Predictions:
     """Of N images and C classes. What is asked for and not stored raises `Lacking`.
 
     targets: integers [N]; stored: {name: array} with "logits" [N, C], rounded to fp16, or `RANKS`, as computed in the
-    run's precision, or both. Without ranks, as before they were kept, what ranks is computed from the logits.
+    run's precision, or both. Without ranks, as before they were kept, what ranks is computed from the logits. What
+    needs the logits of all classes is computed shard by shard (`each`): stored are 2 bytes of a logit, computing takes
+    some times 8.
     """
 
     targets: np.ndarray
@@ -39,6 +41,14 @@ class Predictions:
         """[N, C], from the logits in fp16."""
         shifted = self.logits - self.logits.max(axis=1, keepdims=True)
         return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+    def shards(self):
+        """Yield the `Predictions` of some images after the other, none of more than `SHARD` logits."""
+        images = max(1, SHARD // self.stored["logits"].shape[1]) if "logits" in self.stored else len(self.targets)
+        for start in range(0, len(self.targets), images):
+            part = slice(start, start + images)
+            stored = {name: array[part] for name, array in self.stored.items()}
+            yield replace(self, targets=self.targets[part], stored=stored)
 
     @cached_property
     def target_rank(self):
@@ -69,7 +79,8 @@ class Predictions:
     @property
     def finite(self):
         """Whether the logits are, as far as they are stored."""
-        return "logits" not in self.stored or bool(np.isfinite(self.stored["logits"]).all())
+        shards = self.shards() if "logits" in self.stored else ()
+        return all(np.isfinite(shard.stored["logits"]).all() for shard in shards)
 
     @property
     def _ranked(self):
@@ -80,10 +91,17 @@ class Predictions:
         return np.argsort(-self.logits, axis=1, kind="stable")
 
 
-def parse(content, path):
-    """The `Predictions` in the bytes of a predictions.npz. Raises UserError, with its path, if they are none."""
+def each(function, *predictions):
+    """float64 [N]: what a function computes of the shards [n] of all `predictions`, which are of the same images."""
+    shards = zip(*(held.shards() for held in predictions), strict=True)
+    return np.concatenate([function(*parts) for parts in shards])
+
+
+def parse(file, path):
+    """The `Predictions` in an open predictions.npz. Raises UserError, with its path, if it holds none."""
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
             content = dict(archive)
         targets, stated = content["targets"], str(content["targets_sha256"])
         texts = {name: str(content[name]) for name in ("weights_sha256", "precision") if name in content}
