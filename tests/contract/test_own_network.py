@@ -402,8 +402,9 @@ def test_a_network_that_draws_in_training_says_so_and_looking_at_it_draws_nothin
     state = torch.manual_seed(0).get_state()
     Net()
     weights = torch.get_rng_state()
-    assert not hooked().draws
-    assert hooked(lambda self, images: nn.functional.dropout(without_maps(self, images), 0.1, self.training)).draws
+    assert not hooked().draws_in_training
+    dropping = hooked(lambda self, images: nn.functional.dropout(without_maps(self, images), 0.1, self.training))
+    assert dropping.draws_in_training
     assert torch.equal(torch.get_rng_state(), weights) and not torch.equal(weights, state)
 
 

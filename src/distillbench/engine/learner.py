@@ -38,7 +38,7 @@ class Learner:
         self.seed, self.feed, self.teacher = specification["seed"], feed, teacher
         with initialisation(self.seed, "student"):
             self.student = build_network(specification["student"]["network"], dataset["name"])
-        self.draws = getattr(self.student, "draws", False)
+        self.draws = getattr(self.student, "draws_in_training", False)
         context = (dataset["num_classes"], dataset["image_size"], feed.labels, self.seed, self.student, teacher)
         with initialisation(self.seed, "method"):
             self.method = build_method(specification, Context(*context))

@@ -29,17 +29,16 @@ def with_features(network, name, image_size, num_classes, **named):
 
     name: for messages; image_size: height and width of an image; num_classes: of its logits; named: `stages`, `stem`,
     `head` of `maps.Search.plan`. A network that gives features itself gives them as before. Else they are looked for in
-    passes over two blank images through copies of the network. Its attribute `draws` says whether it draws random
-    numbers in training (dropout, stochastic depth).
+    passes over two blank images through copies of the network. Its attribute `draws_in_training` says whether it draws
+    random numbers there (dropout, stochastic depth).
     Raises UserError, one line, for a network that cannot take the images, gives something else than logits, or draws
     random numbers in evaluation, and as `maps.Search.plan`.
     """
     for module in network.modules():
         if getattr(module, "inplace", False) is True:  # it would write into the output of the module before it
             module.inplace = False
-    (*training, network.draws), (*evaluation, draws) = (
-        _pass(network, name, image_size, mode) for mode in (True, False)
-    )
+    *training, network.draws_in_training = _pass(network, name, image_size, training=True)
+    *evaluation, draws = _pass(network, name, image_size, training=False)
     if draws:
         problem = "draws random numbers in evaluation mode: its accuracy would not be a function of its weights"
         raise UserError(f"{name}: {problem}; write a network that draws in training alone")

@@ -47,8 +47,9 @@ class Stored:
         kept = {**ranked(logits, target), "logits": halved, "targets": target.to(torch.int32)}
         for name, tensor in kept.items():
             array = tensor.cpu().numpy()
-            shape = (self.num_images, *array.shape[1:])
-            self.arrays.setdefault(name, np.empty(shape, array.dtype))[self.filled : self.filled + len(array)] = array
+            if name not in self.arrays:
+                self.arrays[name] = np.empty((self.num_images, *array.shape[1:]), array.dtype)
+            self.arrays[name][self.filled : self.filled + len(array)] = array
         self.filled += len(target)
 
 
