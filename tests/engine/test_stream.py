@@ -21,6 +21,8 @@ from distillbench.data import trained_on
 from distillbench.data.augment import augmentation_of, centre_view
 from distillbench.data.jpeg import decode
 from distillbench.engine import stream
+from distillbench.engine.learner import Learner
+from distillbench.engine.replay import Replayed
 from distillbench.engine.run import splits
 from distillbench.engine.stream import DecodingFailed, feed_of, put
 from distillbench.engine.streams import generator
@@ -55,8 +57,8 @@ def specify(**keys):
     return specification_of(**{**base, **keys})
 
 
-def streamed(files, specification, workers=0, group=None, chosen=None):
-    split = put(files.training, specification, "cpu", workers)
+def streamed(files, specification, workers=0, group=None, chosen=None, device="cpu"):
+    split = put(files.training, specification, device, workers)
     return feed_of(split if chosen is None else split.part(chosen), specification, group or Alone())
 
 
@@ -110,6 +112,22 @@ def test_no_bit_depends_on_the_number_of_workers(files, workers):
         assert_same(batches_of(alone, epoch), batches_of(several, epoch))
     evaluated = [put(files.test, specification, "cpu", number) for number in (0, workers)]
     assert_same(*(list(split.batches()) for split in evaluated))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_a_gpu_has_the_batches_of_the_cpu_while_earlier_ones_are_still_computed(files):
+    specification = two_views()
+    ours, theirs = streamed(files, specification, 2, device="cuda"), streamed(files, specification)
+    for epoch in (1, 2):
+        ours.begin(epoch)
+        theirs.begin(epoch)
+        copies = []
+        for size in (8, 8, 8, 6):
+            torch.cuda._sleep(10_000_000)
+            ours.fetch(size)
+            theirs.fetch(size)
+            copies.append((ours.pixels[:size].clone(), theirs.pixels[:size].clone()))
+        assert all(torch.equal(on_gpu.cpu(), on_cpu) for on_gpu, on_cpu in copies)
 
 
 def noted_reads(files, monkeypatch):
@@ -179,6 +197,30 @@ def test_processes_share_the_batches_of_an_evaluation(files, monkeypatch):
     assert len(whole) == 3
     assert_same(list(split.batches(1, 2)), whole[1::2])
     assert_same(list(split.batches(0, 2)), whole[0::2])
+
+
+def test_images_are_mixed_where_the_run_mixes_them(files):
+    specification = specify()
+    mixing = type(specification)({**specification.data, "views": {**specification["views"], "mixup": 0.4}})
+    feed, plain = streamed(files, mixing), batches_of(streamed(files, specification))
+    feed.begin(1)
+    feed.fetch(8)
+    batch = feed.batch(8)
+    share = feed.plan["share"][0].to(torch.float32)
+    assert 0.5 <= share < 1 and torch.equal(batch.views[0], feed.mixup.apply(plain[0][0], share))
+
+
+def test_steps_may_be_replayed_as_a_graph_does(files):
+    """A step reads what was fetched from tensors that do not move."""
+    learners = [Learner(specify(), streamed(files, specify())) for _ in range(2)]
+    for learner, driver in zip(learners, (learners[0], Replayed(learners[1])), strict=True):
+        for epoch in (1, 2):
+            learner.begin(epoch, 0.05)
+            for size in (8, 8, 8, 6):
+                learner.feed.fetch(size)
+                driver.step(size)
+    ours, theirs = (learner.student.state_dict() for learner in learners)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def run_of(files, tmp_path, name, **options):

@@ -31,7 +31,8 @@ class DecodingFailed(UserError):
 def workers_of(threads):
     """How many workers a run has by default: the cores that the run's processes on this machine leave free."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of torchrun
-    return max(0, min(MOST_WORKERS, len(os.sched_getaffinity(0)) // processes - threads))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has none
+    return max(0, min(MOST_WORKERS, cores // processes - threads))
 
 
 def put(part, specification, device, workers=None):
