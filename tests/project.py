@@ -13,7 +13,7 @@ from distillbench.commands import program, types
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("Snakefile", "workflow", "src", "params", "profiles", "environment.yml", ".gitignore")
-COPIED += ("dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitattributes", "results/runs.dvc")
+COPIED += ("dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitattributes")
 POWERS = "-dac_override,-dac_read_search"  # root's, to write and read what permissions do not allow
 WITHOUT_POWER = () if os.geteuid() else ("setpriv", "--bounding-set", POWERS, "--inh-caps", POWERS)
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")

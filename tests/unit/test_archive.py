@@ -234,6 +234,27 @@ def test_params_are_never_overwritten_and_a_difference_is_said(made, here, capsy
     assert Path("params/small.yaml").read_text() == text
 
 
+def test_what_a_suite_includes_is_in_its_archive_and_a_difference_in_it_is_said(made, tmp_path, monkeypatch, capsys):
+    for name in ("there", "here"):
+        shutil.copytree(made, tmp_path / name)
+        (tmp_path / name / "params/common").mkdir()
+        *head, rows = stores.SUITE.partition("methods:")
+        (tmp_path / name / "params/small.yaml").write_text(f"include: common/rows.yaml\n{head[0]}")
+        (tmp_path / name / "params/common/rows.yaml").write_text(f"methods:{rows}")
+    exported(tmp_path / "there", "--out", "shared.tar")
+    names = [member.name for member, _ in contents(tmp_path / "there/shared.tar")]
+    assert [name for name in names if name.startswith("params/")] == ["params/common/rows.yaml", "params/small.yaml"]
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["import", "../there/shared.tar"]) == 0
+    assert "params/" not in capsys.readouterr().out
+    Path("params/common/rows.yaml").unlink()
+    assert main(["import", "../there/shared.tar"]) == 0
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert note.startswith(
+        "note: params/common/rows.yaml is not here; `tar -xOf ../there/shared.tar params/common/rows"
+    )
+
+
 def test_export_and_import_import_no_torch(made, here):
     program = (
         "import sys; from distillbench.commands import main\n"
@@ -478,6 +499,9 @@ UNKNOWN, FOREIGN, SPECIAL = "is not in its manifest or stands twice", "is not a 
 HOSTILE = {
     "another file of a run": (lambda m: signed([*m, plain(first(m, "history.csv") + ".sh")]), FOREIGN),
     "a file above the folder": (lambda m: signed([*m, plain("../evil")]), FOREIGN),
+    "a file above params": (lambda m: signed([*m, plain("params/../evil.yaml")]), FOREIGN),
+    "no params file": (lambda m: signed([*m, plain("params/common/evil.txt")]), FOREIGN),
+    "a hidden params file": (lambda m: signed([*m, plain("params/common/.yaml")]), FOREIGN),
     "a file above its run": (lambda m: signed(renamed(m, "/history.csv", "../../../evil")), FOREIGN),
     "an absolute path": (lambda m: signed([*m, plain("/tmp/evil")]), FOREIGN),
     "a run without a record": (lambda m: signed(without(m, first(m, "/record.json"))), "record.json' is missing"),

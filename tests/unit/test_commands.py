@@ -116,7 +116,8 @@ def test_an_argument_that_begins_with_a_hyphen_stands_after_two(project):
 def test_a_number_stays_the_text_that_was_typed(project, capsys):
     assert main(["plan", "007", "--only", "KD"]) == main(["status", "007"]) == 0
     assert "suite 007: " in capsys.readouterr().out
-    assert parsed(["plan", "007", "--only", "1e5,007"]) == {"suite": "007", "only": "1e5,007", "table": "auto"}
+    words = {"suite": "007", "only": "1e5,007", "table": "auto", "resolved": False}
+    assert parsed(["plan", "007", "--only", "1e5,007"]) == words
 
 
 def test_a_name_in_another_encoding_is_read_as_utf_8():

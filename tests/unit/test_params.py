@@ -900,7 +900,12 @@ def test_plan_notes_what_no_run_reads(tmp_path, monkeypatch, capsys, content, ex
         changed(pairs=[PAIR, {**PAIR, "student": "resnet20", "KD": {"WARMUP": 3}, "SOLVER.LR": 0.1}], methods=KD_ALONE),
         changed(teachers={"checkpoint": "best", "SOLVER.LR": 0.2}),
         changed(methods={"KD": {"DISTILLER.TYPE": "KD", "KD": {}, "GKD": {}}}),
-        changed(base=in_base(SOLVER__DOT__DELTA=0.05), methods=KD_ALONE, sweep={"SOLVER.TRAINER": ["base", "dot"]}),
+        changed(
+            protocol={"holdout": 0.1},
+            base=in_base(SOLVER__DOT__DELTA=0.05),
+            methods=KD_ALONE,
+            sweep={"SOLVER.TRAINER": ["base", "dot"]},
+        ),
     ],
     ids=["demo", "read by some rows", "empty", "of a pair", "teachers", "empty in rows", "by a swept row"],
 )

@@ -127,7 +127,8 @@ def test_the_papers_method_is_named_where_the_code_has_another(project, capsys):
     assert notes(capsys) == [f"note: OFD: {code}; the paper's method: OFD.OFFICIAL: paper"]
     project({"OFD": {"published": "configs/ofd.yaml", "OFD.OFFICIAL": "paper"}}, base={"SOLVER.EPOCHS": 5})
     assert notes(capsys) == []
-    project({"OFD": {"published": "configs/ofd.yaml"}}, sweep={"OFD.OFFICIAL": ["paper", "mdistiller"]})
+    sweep = {"OFD.OFFICIAL": ["paper", "mdistiller"]}
+    project({"OFD": {"published": "configs/ofd.yaml"}}, sweep=sweep, protocol="published")
     assert notes(capsys) == []
     project({"CRD": {"published": "configs/crd.yaml"}})
     assert notes(capsys) == []

@@ -520,6 +520,17 @@ def test_example_compiles(hostile):
     assert "undefined" not in log and "Overfull" not in log
 
 
+def test_the_page_shows_what_the_suite_includes_and_its_own_file_where_that_cannot_be_read(suite):
+    root = suite.store.results.parent
+    write_atomically(root / "params/small_2.yaml", "include: common/a.yaml\nseeds: [0]\n")
+    write_atomically(root / "params/common/a.yaml", "base: {KD.WARMUP: 3}  # <shared>\n")
+    _, _, shown = suite.page().partition('<h2 id="params">params/small_2.yaml</h2>')
+    own, _, included = shown.partition("<h3>params/common/a.yaml</h3>")
+    assert "seeds: [0]" in own and "base: {KD.WARMUP: 3}  # &lt;shared&gt;" in included
+    (root / "params/common/a.yaml").unlink()
+    assert "seeds: [0]" in (page := suite.page()) and "common/a.yaml</h3>" not in page
+
+
 # The command
 
 

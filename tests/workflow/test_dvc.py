@@ -90,6 +90,21 @@ def runs_file(project):
 
 def test_only_the_demo_is_a_stage_and_no_run_is_recorded_in_the_project_itself():
     assert list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]) == ["demo"]
+    assert not (ROOT / "results/runs.dvc").exists()
+
+
+@pytest.mark.parametrize("remote", [True, False], ids=["remote", "no remote"])
+def test_bare_commands_of_dvc_in_a_clone_without_data_and_runs(tmp_path, remote):
+    project = clone(new_project(tmp_path / "project", SUITE), tmp_path / "clone")
+    if remote:
+        project.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
+        project.commit()
+    (project.path / "results/runs/digits").mkdir(parents=True)  # nothing there is nothing to record
+    succeeded(record(project))
+    assert "up to date" in project.dvc("pull")
+    assert "always changed" in project.dvc("status")
+    assert "Running stage 'small'" in project.dvc("repro", "--dry")
+    assert project.git_status() == ""
 
 
 def test_a_bare_snakemake_leaves_git_clean_and_its_tables_are_metrics(made, tmp_path):
@@ -102,7 +117,7 @@ def test_a_bare_snakemake_leaves_git_clean_and_its_tables_are_metrics(made, tmp_
 
 def test_runs_of_a_bare_snakemake_are_recorded_by_the_next_repro(made, project):
     """Though no parameter and no table changed since the last one."""
-    shutil.copy(made.path / "results/runs.dvc", project.path / "results")
+    (project.path / "results/runs.dvc").unlink()
     project.dvc("repro", "small")
     assert project.git_status() == ""
     shutil.rmtree(project.path / "results/runs")
@@ -311,7 +326,7 @@ def test_metrics_and_plots_are_compared_with_a_commit(project):
 
 
 def test_runs_of_two_clones_are_united_and_none_trains_again(made, tmp_path):
-    """From the empty record on, which every project starts with."""
+    """From the first record on, which each of them makes."""
     clones = {"kd": copy(made, tmp_path / "ours"), "none": copy(made, tmp_path / "theirs")}
     for missing, project in clones.items():
         (path,) = (project.path / "results/runs/digits").glob(f"*/{missing}")

@@ -92,6 +92,18 @@ def test_an_edited_value_trains_the_affected_runs_and_reverting_none(project):
     assert not {"train", "run"} & set(project.plan())
 
 
+def test_edits_of_what_is_included_are_noticed_as_those_of_the_suites_own_file(project):
+    own, section, rows = (project.path / "params/small.yaml").read_text().partition("methods:")
+    (project.path / "params/common").mkdir(exist_ok=True)
+    (project.path / (shared := "params/common/small.yaml")).write_text(section + rows)
+    (project.path / "params/small.yaml").write_text(f"include: common/small.yaml\n{own}")
+    assert project.build().keys() == {"report", "all"}, "the same runs"
+    project.add("# a comment\n", shared)
+    assert project.plan().keys() == {"report", "all"}
+    project.edit("TEMPERATURE: 4", "TEMPERATURE: 3", shared)
+    assert names(project, project.plan()["run"]) == {("KD", 0), ("KD", 1)}
+
+
 def test_an_added_method_trains_only_what_is_new(project):
     project.add("  KD2: {like: KD, KD.TEMPERATURE: 2, control: NONE}\n")
     assert names(project, project.plan()["run"]) == {("KD2", 0), ("KD2", 1)}

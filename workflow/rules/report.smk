@@ -57,7 +57,7 @@ rule report:
         rules.tables.output,
         rules.figures.output,
         collected("{suite}"),
-        "params/{suite}.yaml",
+        PLAN.files,
         REPORTING,
     output:
         update("reports/{suite}/index.html"),

@@ -52,10 +52,10 @@ def import_(file):
     warnings = teacher_warnings({run for run, _, _ in outcomes}, store)
     for warning in warnings:
         print(f"warning: {warning}")
-    suite = f"params/{manifest['suite']}.yaml"
-    if not Path(suite).exists() or sha256_of(suite) != manifest["files"][suite]["sha256"]:
-        look = shlex.join(["tar", "-xOf", file, suite])
-        print(f"note: {suite} is {'another' if Path(suite).exists() else 'not'} here; `{look}` shows it")
+    for name in sorted(name for name in manifest["files"] if name.startswith("params/")):
+        if not Path(name).exists() or sha256_of(name) != manifest["files"][name]["sha256"]:
+            look = shlex.join(["tar", "-xOf", file, name])
+            print(f"note: {name} is {'another' if Path(name).exists() else 'not'} here; `{look}` shows it")
     return int(bool(warnings) or any(state == "refused" for _, state, _ in outcomes))
 
 

@@ -23,11 +23,14 @@ partial = click.option(
     metavar="MODE",
     help="tables of teachers' logits: auto, where they save work (default), always or never",
 )
-def plan(suite, only, table):
+@click.option("--resolved", is_flag=True, help="print the suite instead, as one file with all that it includes")
+def plan(suite, only, table, resolved):
     """Say which runs of a suite are done and which would be trained.
 
     And which teachers would get a table of their logits. Specifications are written to results/specs.
     """
+    if resolved:
+        return _print_resolved(suite, only)
     from distillbench.loggers import require_imports
     from distillbench.planning import plan_where_possible
     from distillbench.planning.tables import plan_tables, summary
@@ -45,6 +48,9 @@ def plan(suite, only, table):
         print(f"{state:8} {run:{width}}  {', '.join(names)}{f'  ({detail})' if detail else ''}")
     todo = store.untrained(part.runs)
     print(f"\n{len(rows)} runs, {len(rows) - len(todo)} trained, {len(todo)} to train")
+    if len(part.teachers) > (fixed := len(set(part.teachers.values()))):
+        new = len(part.teachers.keys() & todo)
+        print(f"{len(part.teachers)} of them teachers, {new} to train (teacher_seed: matched); with fixed {fixed}")
     for line in summary(plan_tables(part, store, table), store):
         print(line)
     for note in dict.fromkeys([*part.notes, *(f"{cell.row}: {note}" for cell in part.cells for note in cell.notes)]):
@@ -56,6 +62,18 @@ def plan(suite, only, table):
     except UserError as error:
         print(f"note: {error}")
     return store.told
+
+
+def _print_resolved(suite, only):
+    from distillbench.config.suite import load_suite
+    from distillbench.config.suite_file import read_suite
+    from distillbench.config.yaml_file import as_yaml
+
+    if only is not None:
+        raise UserError("--resolved: prints a whole suite; leave out --only")
+    *included, own = load_suite(suite).files
+    print(f"# {own}{' with ' if included else ''}{', '.join(included)}")
+    print(as_yaml(read_suite(suite).content), end="")
 
 
 @command("status")

@@ -1,6 +1,6 @@
 """The kinds of arguments: what each accepts, what its help says, what TAB offers.
 
-Help and TAB import nothing heavy, and of a project read no more than names of files and, for rows, one params file.
+Help and TAB import nothing heavy, and of a project read no more than names of files and, for rows, those of one suite.
 """
 
 import click

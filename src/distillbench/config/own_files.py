@@ -14,14 +14,17 @@ from distillbench.config.kinds import METHOD, OWN_FAMILY
 from distillbench.errors import UserError
 
 
-def use(methods=(), networks=(), root=".", source=None):
+def use(methods=(), networks=(), root=".", file_of=None):
     """Make exactly the methods and networks in these files available, beside the package's.
 
-    methods, networks: paths relative to root; source: the file that names them, for messages. Raises UserError (file
-    and remedy) for a file without a method or network, with a declaration that is not literal, or with a name that is
-    taken.
+    methods, networks: paths relative to root; file_of: of a suite's section the file that it stands in, for messages.
+    Raises UserError (file and remedy) for a file without a method or network, with a declaration that is not literal,
+    or with a name that is taken.
     """
-    label = f"{source}: {{}}_files".format if source else "{} file".format
+
+    def label(what):
+        return f"{file_of(f'{what}_files')}: {what}_files" if file_of else f"{what} file"
+
     found = _methods(methods, root, label("method"))
     own_networks = _networks(networks, root, label("network"))
     components.require_one_key_a_name(*found.values())

@@ -10,6 +10,8 @@ from distillbench.config.keys import Key
 from distillbench.config.specification import PUBLISHED
 from distillbench.errors import UserError, one_of
 
+CHOOSING = {"holdout": 0.1}  # the protocol of suites with a sweep that name none
+
 KEYS = {
     "holdout": Key(0.1, "fraction of each class that is held out", above=0, maximum=0.5),
     "salt": Key(0, "which images these are", minimum=0),

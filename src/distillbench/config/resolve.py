@@ -9,15 +9,24 @@ from distillbench.errors import UserError, one_of
 
 
 class Written(NamedTuple):
-    """Keys as they were written in one place: `values` by dotted key, `nodes` that are there (even if empty)."""
+    """Keys as they were written in one place: `values` by dotted key, `nodes` that are there (even if empty).
+
+    where: "params/demo.yaml: methods.KD", for messages; elsewhere: {key or node: the same, where that stands in another
+    file}, as a suite's row may with `include:`.
+    """
 
     values: dict
     nodes: frozenset
-    where: str  # "params/demo.yaml: methods.KD", for messages
+    where: str
+    elsewhere: dict = {}
+
+    def at(self, name):
+        """The place of a key or node, for messages."""
+        return f"{self.elsewhere.get(name, self.where)}.{name}"
 
     def over(self, below):
         """These keys on top of others, as `like:` means it."""
-        return Written({**below.values, **self.values}, below.nodes | self.nodes, self.where)
+        return self._replace(values={**below.values, **self.values}, nodes=below.nodes | self.nodes)
 
 
 class Resolved(NamedTuple):
@@ -28,8 +37,9 @@ class Resolved(NamedTuple):
     notes: tuple[str, ...]
 
 
-def flatten(mapping, where):
+def flatten(mapping, where, elsewhere=None):
     """`Written` of a mapping of nested nodes and dotted keys, each key known and each value of its type."""
+    found = Written({}, frozenset(), where, elsewhere or {})
     if not isinstance(mapping, dict):
         raise UserError(f"{where}: expected a mapping of keys to values, found {mapping!r}")
     values, nodes = {}, set()
@@ -40,18 +50,18 @@ def flatten(mapping, where):
                 raise UserError(f"{where}: the key {key!r} is not text; put it in quotes")
             name = f"{prefix}.{key}" if prefix else key
             if isinstance(value, dict) and (name in _nodes() or name not in schema.all_keys()):
-                _known_node(name, where)
+                _known_node(name, found.at(name))
                 nodes.add(name)
                 visit(name, value)
                 continue
-            key_schema = _known_key(name, where)
+            key_schema = _known_key(name, found.at(name))
             if name in values:
-                raise UserError(f"{where}.{name}: stands twice, dotted and nested; remove one")
-            values[name] = key_schema.check(value, f"{where}.{name}")
+                raise UserError(f"{found.at(name)}: stands twice, dotted and nested; remove one")
+            values[name] = key_schema.check(value, found.at(name))
             nodes.update(name[:i] for i, letter in enumerate(name) if letter == ".")
 
     visit("", mapping)
-    return Written(values, frozenset(nodes), where)
+    return found._replace(values=values, nodes=frozenset(nodes))
 
 
 def resolve(layers, row):
@@ -64,7 +74,7 @@ def resolve(layers, row):
     method, keys, merged = _method(row), read_keys(row, layers), _merged(row, layers)
     for name in row.values:
         if name not in keys:
-            raise UserError(f"{row.where}.{name}: not read by a row of {_reader(name, method, merged)}; remove it")
+            raise UserError(f"{row.at(name)}: not read by a row of {_reader(name, method, merged)}; remove it")
     _check_trainer(row, merged)
     _check_solver(row, merged)
     alias = components.aliases().get(method)
@@ -138,7 +148,7 @@ def transforms_of(row):
         if not components.methods()[_implemented(method)]["temperature"]:
             problem = f"{method} has no loss on student against teacher logits"
             node = declared["node"]
-            raise UserError(f"{row.where}.{node}: {problem}; remove {node} or change the method")
+            raise UserError(f"{row.at(node)}: {problem}; remove {node} or change the method")
         found.append(name)
     return tuple(found)
 
@@ -190,18 +200,18 @@ def _nodes():
     return switches | {name[:i] for name in schema.all_keys() for i, letter in enumerate(name) if letter == "."}
 
 
-def _known_node(name, where):
+def _known_node(name, place):
     if name not in _nodes():
-        raise UserError(f"{where}.{name}: {one_of(name, sorted(_nodes()), 'node')}")
+        raise UserError(f"{place}: {one_of(name, sorted(_nodes()), 'node')}")
 
 
-def _known_key(name, where):
+def _known_key(name, place):
     keys = schema.all_keys()
     if name in keys:
         return keys[name]
     if name in _nodes():
-        raise UserError(f"{where}.{name}: is a node, expected a mapping of its keys, e.g. {name}: {{}}")
-    raise UserError(f"{where}.{name}: {one_of(name, list(keys), 'key')}")
+        raise UserError(f"{place}: is a node, expected a mapping of its keys, e.g. {name}: {{}}")
+    raise UserError(f"{place}: {one_of(name, list(keys), 'key')}")
 
 
 def _tree(values):

@@ -42,12 +42,20 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Suite:
-    """A params file, expanded. `cells` is in the order of scheduling: teachers first, then seed by seed."""
+    """A params file, expanded. `cells` is in the order of scheduling: teachers first, then seed by seed.
+
+    files: it and those that it includes, its own last; notes: on what is written in it and has no effect.
+    """
 
     name: str
-    source: str
+    files: tuple[str, ...]
     cells: tuple[Cell, ...]
-    notes: tuple[str, ...] = ()  # on what is written and has no effect
+    notes: tuple[str, ...] = ()
+
+    @property
+    def source(self):
+        """The suite's own file."""
+        return self.files[-1]
 
     @cached_property
     def runs(self):
@@ -63,6 +71,15 @@ class Suite:
             rounds[run] = min(counts[place], rounds.get(run, counts[place]))
             counts[place] += 1
         return rounds
+
+    @cached_property
+    def teachers(self):
+        """{run id of a teacher: the canonical specification that teachers of other seeds share with it}"""
+        return {
+            cell.specification.id: Specification({**cell.specification.data, "seed": None}).canonical
+            for cell in self.cells
+            if cell.role == "teacher"
+        }
 
     def sources(self):
         """{run id: where it was written down}, for its record."""
@@ -143,8 +160,9 @@ class _Expansion:
         matched = sections.teachers.matched
         remedy = "choose other seeds" if matched else "write teacher_seed: matched or another teachers.seed"
         ordered = tuple(_with_overlaps(ordered, remedy))
-        notes = {note for place in self.places.values() for note in _without_effect(*place)}
-        return Suite(sections.name, sections.source, ordered, tuple(sorted(notes.union(sections.notes))))
+        notes = {note for place in self.places.values() for note in _without_effect(*place)}.union(sections.notes)
+        own = sorted(note for note in notes if note.startswith(f"{sections.files[-1]}: "))  # others serve other suites
+        return Suite(sections.name, sections.files, ordered, tuple(own))
 
     def teacher(self, pair, seed):
         """The specification of a pair's teacher, resolved once for all rows."""
@@ -201,19 +219,19 @@ def _without_effect(written, read, taken):
     switches = {declared["node"]: SWITCHED.format(declared["node"]) for declared in components.transforms().values()}
     for key in written.values.keys() - taken:
         if key in read:
-            yield f"{written.where}.{key}: every run that reads it has another value above it; remove it"
+            yield f"{written.at(key)}: every run that reads it has another value above it; remove it"
             continue
         remedies = [remedy for node, remedy in switches.items() if key.startswith(f"{node}.")]
         (remedy,) = remedies or ["remove it or add a row that reads it"]
-        yield f"{written.where}.{key}: is read by no run; {remedy}"
+        yield f"{written.at(key)}: is read by no run; {remedy}"
     for node in written.nodes:
         if any(key.startswith(f"{node}.") for key in written.values):
             continue
         if node in switches:
             if "DISTILLER.TYPE" not in written.values:  # not a row
-                yield f"{written.where}.{node}: transforms nothing here; {switches[node]}"
+                yield f"{written.at(node)}: transforms nothing here; {switches[node]}"
         elif not any(key.startswith(f"{node}.") for key in read):
-            yield f"{written.where}.{node}: is empty and read by no run; remove it"
+            yield f"{written.at(node)}: is empty and read by no run; remove it"
 
 
 def _with_overlaps(cells, remedy):

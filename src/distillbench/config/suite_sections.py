@@ -2,20 +2,19 @@
 
 import itertools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from distillbench.config import components, own_files
-from distillbench.config.protocols import read_protocol
+from distillbench.config.protocols import CHOOSING, read_protocol
 from distillbench.config.published import Published, as_its_code, read_published
 from distillbench.config.resolve import Written, flatten, needs_teacher, read_keys
 from distillbench.config.schema import all_keys
 from distillbench.config.specification import PUBLISHED, is_seed
-from distillbench.config.suite_file import TEACHER, require_suite
-from distillbench.config.yaml_file import read_yaml
+from distillbench.config.suite_file import INCLUDE, TEACHER, read_suite
 from distillbench.errors import UserError, one_of
 
 SECTIONS = (
+    INCLUDE,
     "dataset",
     "protocol",
     "allow_seen_teacher",
@@ -79,10 +78,13 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Sections:
-    """What a suite's file says. notes: on options and files in it that no row uses."""
+    """What a suite's file says, with those that it includes.
+
+    files: all of them, the suite's own last; notes: on options and files in them that no row uses.
+    """
 
     name: str
-    source: str
+    files: tuple[str, ...]
     dataset: str
     protocol: str | dict
     seeds: tuple[int, ...]
@@ -95,31 +97,30 @@ class Sections:
 
 def read_sections(name, root="."):
     """`Sections` of params/NAME.yaml, its own files in use. Raises UserError, one line, for the first fault."""
-    require_suite(name, root)
-    source = f"params/{name}.yaml"
-    return _Reader(name, source, read_yaml(Path(root) / source), root).sections()
+    return _Reader(name, read_suite(name, root), root).sections()
 
 
 class _Reader:
-    """The sections of one params file, checked as they are read."""
+    """The sections of a suite, checked as they are read."""
 
-    def __init__(self, name, source, content, root="."):
-        self.name, self.source, self.content, self.root = name, source, content, root
-        for section in content:
+    def __init__(self, name, read, root="."):
+        self.name, self.read, self.content, self.root = name, read, read.content, root
+        for section in self.content:
             if section not in SECTIONS:
                 raise self.error(section, one_of(section, SECTIONS, "section"))
         for section in REQUIRED:
-            if section not in content:
+            if section not in self.content:
                 raise self.error(section, f"is missing; a suite needs {', '.join(REQUIRED)}")
-        own_files.use(self.files("method_files"), self.files("network_files"), root, source)
+        own_files.use(self.files("method_files"), self.files("network_files"), root, self.read.file_of)
 
     def sections(self):
-        self.protocol = read_protocol(self.content.get("protocol", PUBLISHED), f"{self.source}: protocol")
+        default = CHOOSING if self.content.get("sweep") else PUBLISHED
+        self.protocol = read_protocol(self.content.get("protocol", default), self.place("protocol"))
         base, teachers = self.flat("base", self.content.get("base", {}), below_rows=True), self.teachers()
         dataset, seeds = self.dataset(), tuple(self.seeds(teachers.matched))
         pairs, rows = self.pairs(dataset), self.rows(dataset, base)
         notes = tuple(self.unused([row.written for row in rows], pairs))
-        return Sections(self.name, self.source, dataset, self.protocol, seeds, base, teachers, pairs, rows, notes)
+        return Sections(self.name, self.read.files, dataset, self.protocol, seeds, base, teachers, pairs, rows, notes)
 
     def files(self, section):
         files = self.content.get(section, [])
@@ -127,28 +128,41 @@ class _Reader:
             raise self.error(section, f"{files!r} is not valid here, expected a list of files, e.g. [my/own.py]")
         return files
 
+    def place(self, place):
+        """A place with the file that it stands in, for messages."""
+        return f"{self.read.file_of(place)}: {place}"
+
     def error(self, place, message):
-        return UserError(f"{self.source}: {place}: {message}")
+        return UserError(f"{self.place(place)}: {message}")
 
     def flat(self, place, mapping, below_rows=False):
         """The configuration keys at a place; those that another section sets are refused."""
-        written = flatten(mapping, f"{self.source}: {place}")
+        below = len(place) + 1
+        files = {name[below:]: file for name, file in self.read.places.items() if name.startswith(f"{place}.")}
+        elsewhere = {key: f"{file}: {place}" for key, file in files.items() if file != self.read.file_of(place)}
+        written = flatten(mapping, self.place(place), elsewhere)
         for key, section in (SET_ELSEWHERE | ({"DISTILLER.TYPE": "methods:"} if below_rows else {})).items():
             if key in written.values:
                 raise self.error(f"{place}.{key}", f"is set by `{section}`; remove it")
         return written
 
     def unused(self, rows, pairs):
-        """Yield a line for each option and file of this suite that no row and no pair uses."""
+        """Yield a line for each option and file of this suite that no row and no pair uses, and one on its default
+        protocol, if that is none of the papers'.
+        """
+        if self.content.get("sweep") and "protocol" not in self.content:
+            default = f"{{holdout: {CHOOSING['holdout']}}}, as a sweep is to choose by"
+            remedy = f"write it, or `protocol: {PUBLISHED}` to choose by the test images"
+            yield f"{self.read.files[-1]}: protocol: is {default}; {remedy}"
         if "checkpoint" in self.content.get("teachers", {}) and not any(map(needs_teacher, rows)):
-            yield f"{self.source}: teachers.checkpoint: no row learns from a teacher; remove it or add a row"
+            yield f"{self.place('teachers.checkpoint')}: no row learns from a teacher; remove it or add a row"
         for name in components.own_methods.keys() - {row.values.get("DISTILLER.TYPE") for row in rows}:
             file = components.own_methods[name]["file"]
-            yield f"{self.source}: method_files: {file}: no row is of type {name}; remove it or add a row"
+            yield f"{self.place('method_files')}: {file}: no row is of type {name}; remove it or add a row"
         used = {components.own_networks.get(name, {}).get("file") for pair in pairs for name in pair[:2]}
         for file in dict.fromkeys(declared["file"] for declared in components.own_networks.values()):
             if file not in used:
-                yield f"{self.source}: network_files: {file}: no pair has a network of it; remove it or add a pair"
+                yield f"{self.place('network_files')}: {file}: no pair has a network of it; remove it or add a pair"
 
     def dataset(self):
         name = self.content["dataset"]
@@ -195,12 +209,12 @@ class _Reader:
         written = self.flat("teachers", {k: v for k, v in section.items() if k not in options})
         if "DISTILLER.TYPE" in written.values:
             raise self.error("teachers.DISTILLER.TYPE", "teachers learn from the labels alone; remove it")
-        written = Written({**written.values, "DISTILLER.TYPE": "NONE"}, written.nodes, written.where)
+        written = written._replace(values={**written.values, "DISTILLER.TYPE": "NONE"})
         return Teachers(**options, matched=mode == "matched", written=written)
 
     def teachers_protocol(self, value):
         """Raises UserError where teachers see what students hold out, and the suite does not say that they may."""
-        protocol = read_protocol(value, f"{self.source}: teachers.protocol")
+        protocol = read_protocol(value, self.place("teachers.protocol"))
         allowed, place = self.content.get("allow_seen_teacher", False), "allow_seen_teacher"
         if not isinstance(allowed, bool):
             raise self.error(place, f"{allowed!r} is not valid here, expected true or false")
@@ -306,7 +320,7 @@ class _Reader:
             if key not in valid:
                 raise self.error(f"sweep.{key}", one_of(key, valid, "key"))
             options = self.list_of(f"sweep.{key}", options, lambda v: True, f"values of {key}")
-            values[key] = [all_keys()[key].check(value, f"{self.source}: sweep.{key}") for value in options]
+            values[key] = [all_keys()[key].check(value, self.place(f"sweep.{key}")) for value in options]
         variants = {row.name: self.variants(row, base, values) for row in rows}
         for key in values:
             if not any(key in read_keys(row.written, (base, *row.layers)) for row in rows):
@@ -331,7 +345,7 @@ class _Reader:
         for combination in itertools.product(*mine.values()):
             setting = dict(zip(mine, combination, strict=True))
             label = " ".join([row.name, *(f"{key}={_short(value)}" for key, value in setting.items())])
-            result[label] = (Written({**written.values, **setting}, written.nodes, written.where), setting)
+            result[label] = (written._replace(values={**written.values, **setting}), setting)
         return result
 
 

@@ -146,6 +146,23 @@ def _over(above, below):
     return {**{key: value for key, value in kept.items() if key not in above}, **above}
 
 
+def merged(below, above):
+    """Two mappings in one, by key: mappings under one key are merged, of all else what stands above counts.
+
+    A key may be written dotted in one of them and nested in the other. Those of `below` come first, in their order.
+    """
+    return _joined(below, _without(below, set(_paths(above))), above)
+
+
+def _joined(below, kept, above):
+    """`merged`, with what of `below` nothing above hides."""
+    found = {**kept, **above}
+    for key in kept.keys() & above.keys():
+        if isinstance(kept[key], dict) and isinstance(above[key], dict):
+            found[key] = _joined(below[key], kept[key], above[key])
+    return {key: found[key] for key in dict.fromkeys((*below, *above)) if key in found}
+
+
 def _paths(mapping, above=()):
     for key, value in mapping.items():
         path = (*above, *key.split("."))
@@ -173,6 +190,21 @@ for _kind in ("int", "float", "bool", "timestamp"):
     _StrictLoader.add_constructor(TAG + _kind, _scalar)
 for _kind in ("merge", "value"):
     _StrictLoader.add_constructor(TAG + _kind, _sign)
+
+
+class _StrictDumper(yaml.SafeDumper):
+    def ignore_aliases(self, data):
+        return True
+
+
+_StrictDumper.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar(f"{TAG}str", text, '"' if OTHER_NUMBER.fullmatch(text) else None)
+)
+
+
+def as_yaml(content):
+    """The text of a file that `read_yaml` reads as the same content."""
+    return yaml.dump(content, Dumper=_StrictDumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def read_yaml(path):

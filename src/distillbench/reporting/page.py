@@ -7,6 +7,8 @@ from pathlib import Path
 
 from distillbench.command_lines import command, workflow
 from distillbench.config.kinds import DIGESTS
+from distillbench.config.suite_file import read_suite
+from distillbench.errors import UserError
 from distillbench.reporting.evidence import NO_REFERENCE, figure_files, gather, references
 from distillbench.reporting.render import html
 from distillbench.reporting.sheets.runs import duration, runs_sheet
@@ -74,6 +76,15 @@ def _embedded(png):
     return base64.b64encode(png).decode(), round(0.72 * width), round(0.72 * height)
 
 
+def params(suite, root):
+    """{name: text} of a suite's file and of those that it includes, its own first, as far as they can be read."""
+    try:
+        names = reversed(read_suite(suite, root).files)
+    except UserError:  # edited since; the page is of what is collected
+        names = [f"params/{suite}.yaml"]
+    return {name: (root / name).read_text("utf-8", "replace") for name in names if (root / name).is_file()}
+
+
 def render_page(results, folder, partial=False):
     """The text of the page of `results.Results`. folder: the suite's, with figures/; the bytes depend on both alone."""
     table, runs = results.table, gather(results)
@@ -81,7 +92,6 @@ def render_page(results, folder, partial=False):
         (name, caption, *_embedded(path.with_suffix(".png").read_bytes()))
         for name, caption, path in figure_files(results, folder, runs, partial)
     ]
-    params = results.store.results.parent / "params" / f"{table.suite}.yaml"
     found = {what: entry or NO_REFERENCE for run in runs for what, entry in references(run.specification).items()}
     return html.ENVIRONMENT.from_string(PAGE.read_text(encoding="utf-8")).render(
         suite=table.suite,
@@ -93,5 +103,5 @@ def render_page(results, folder, partial=False):
         count=len(runs),
         runs=html.render(runs_sheet(table.suite, runs, table.scope)),
         references=sorted(found.items(), key=lambda item: item[0].startswith("dataset")),
-        params=params.read_text(encoding="utf-8", errors="replace") if params.exists() else "",
+        params=params(table.suite, results.store.results.parent),
     )

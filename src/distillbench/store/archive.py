@@ -1,7 +1,7 @@
 """Runs in one file: packing a suite's finished runs, and unpacking them, each checked, into an empty folder.
 
-The archive holds manifest.json first, then params/SUITE.yaml (as information) and runs/ID/...; its bytes depend on
-its content alone. Weights are compared by digests, never unpickled.
+The archive holds manifest.json first, then params/SUITE.yaml with what it includes (as information) and runs/ID/...;
+its bytes depend on its content alone. Weights are compared by digests, never unpickled.
 """
 
 import gzip
@@ -18,6 +18,7 @@ from pathlib import Path
 from distillbench import __version__
 from distillbench.command_lines import command
 from distillbench.config.specification import RUN_ID, read_specification
+from distillbench.config.suite_file import INCLUDED
 from distillbench.errors import UserError
 from distillbench.files import naming, sha256_of, to_json
 from distillbench.store.layout import CHECKPOINTS, RUN_FILES, known_files, parts, weights_file
@@ -50,8 +51,7 @@ def export_suite(suite, store, out, weights=True, root=".", report=print):
         raise UserError(f"--out {out}: an archive's name ends with {', '.join(ENDINGS)}")
     if os.path.lexists(out) and _exported_suite(out) != suite.name:
         raise UserError(f"--out {out}: is no archive of suite {suite.name}; move it away or choose another name")
-    params = Path(root) / suite.source
-    files, predictions, runs, notes = {f"params/{params.name}": params}, set(), {}, []
+    files, predictions, runs, notes = {name: Path(root) / name for name in suite.files}, set(), {}, []
     for run in suite.runs:
         directory, names = store.run(run), needed(suite.runs[run])
         missing = [name for name in names if not (directory / name).exists()]
@@ -182,7 +182,7 @@ def _unpack(path, stage):
 
 
 def _expected_files(path, manifest):
-    """{name: {sha256, size}} of a manifest whose names are those of one params file and of files that runs have.
+    """{name: {sha256, size}} of a manifest whose names are those of params files and of files that runs have.
 
     Which of these a run needs, only its specification says.
     """
@@ -190,7 +190,8 @@ def _expected_files(path, manifest):
         raise UserError(f"{path}: schema {manifest['schema']!r}, this version reads {SCHEMA}; update distillbench")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", manifest["suite"]):
         raise UserError(f"{path}: {manifest['suite']!r} is not a suite's name")
-    required, allowed = {f"params/{manifest['suite']}.yaml"}, set()
+    required = {f"params/{manifest['suite']}.yaml"}
+    allowed = {name for name in manifest["files"] if re.fullmatch(f"params/{INCLUDED}", name)}
     for run in manifest["runs"]:
         if not re.fullmatch(RUN_ID, run):
             raise UserError(f"{path}: {run!r} is not a run id")

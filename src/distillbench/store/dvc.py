@@ -15,6 +15,7 @@ RUNS, DATA = "results/runs", "data"
 def record_runs():
     """Bring the runs that are here into results/runs.dvc; returns a line where its earlier content is given up.
 
+    The file is made with the first of them: an empty record is in no remote, so that a bare `dvc pull` would fail.
     `dvc commit` would take out what lies only in a remote, such as the checkpoints after a partial pull.
     Raises UserError if the earlier content may be in a remote that cannot be read now, or a folder is a link.
     """
@@ -25,6 +26,10 @@ def record_runs():
             f"{link} is a link, and DVC records nothing behind one: make it a folder, and have the files on the other"
             " disk with `dvc config cache.dir /DISK/FOLDER` and `dvc config cache.type symlink`"
         )
+    if not Path(f"{RUNS}.dvc").exists():
+        if any(path.is_file() for path in Path(RUNS).rglob("*")):
+            _dvc("add", RUNS)
+        return ""
     status, notice = json.loads(_dvc("data", "status", "--granular", "--json")), ""
     changes = status.get("uncommitted", {})
     if _unreadable(status, changes):
