@@ -257,7 +257,7 @@ def test_a_damaged_image_ends_a_run_with_its_name_and_once_mended_it_goes_on(fil
 
 
 def test_a_worker_that_dies_is_one_line(files, monkeypatch):
-    monkeypatch.setattr(stream, "decode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr("distillbench.data.jpeg.decode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     feed = streamed(files, specify(), workers=1)
     feed.begin(1)
     with pytest.raises(

@@ -169,7 +169,7 @@ def test_every_training_of_a_runs_own_place_has_the_runs_claim(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     run, seen = runs(tmp_path)["NONE/s0"], []
     monkeypatch.setattr("distillbench.engine.run.train", lambda *_, work, **options: seen.append(str(work)))
-    monkeypatch.setattr("distillbench.jobs._images", lambda specification: None)
+    monkeypatch.setattr("distillbench.jobs._images", lambda *_, **options: None)
     for out in (f"results/runs/{run}", f"./results/runs/{run}/", "elsewhere"):
         assert main(["train", "--spec", f"results/specs/{run}.json", "--out", out]) == 0
     assert seen == [f"results/work/{run}", f"results/work/{run}", "elsewhere.work"]

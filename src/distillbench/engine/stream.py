@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from distillbench.config import components
 from distillbench.data.augment import centre_view
-from distillbench.data.jpeg import decode
 from distillbench.data.listing import Listing
 from distillbench.engine.feed import EVALUATION_BATCH, Feed, Split
 from distillbench.engine.micro_batches import shared
@@ -97,7 +96,9 @@ class _Views(Dataset):
     """What a worker makes of a slice."""
 
     def __init__(self, listing, size, view, count):
-        self.listing, self.size, self.view, self.count = listing, size, view, count
+        from distillbench.data.jpeg import decode  # torchvision, whose import resident images do without
+
+        self.decode, self.listing, self.size, self.view, self.count = decode, listing, size, view, count
 
     def __getitem__(self, work):
         """The views; or the text of an error, as an exception would arrive with its traceback in its text."""
@@ -105,7 +106,7 @@ class _Views(Dataset):
         made = torch.empty((len(positions), self.count, self.size, self.size, 3), dtype=torch.uint8)
         try:
             for row, position in zip(made, positions, strict=True):
-                pixels = decode(self.listing.read(position), self.listing.path(position))
+                pixels = self.decode(self.listing.read(position), self.listing.path(position))
                 for number in range(self.count):
                     row[number] = self.view(pixels, epoch, position, number)
         except UserError as error:
