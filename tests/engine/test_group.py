@@ -13,7 +13,7 @@ from standins import DIGITS, FIXTURES, TEACHER, learner_of, quiet, specification
 from distillbench.checks.method import can_be_replayed, names_its_numbers, resumes, waits_for_no_device
 from distillbench.config import own_files
 from distillbench.data import Images, digits
-from distillbench.engine.micro_batches import Part, cut, notes, require_fit, shared
+from distillbench.engine.micro_batches import Accumulation, Part, cut, notes, require_fit, shared
 from distillbench.engine.run import train
 from distillbench.errors import UserError
 from distillbench.files import read_json, to_json
@@ -112,6 +112,21 @@ def test_a_step_is_that_of_the_mean_loss_and_running_statistics_move_once(specif
         for name, theirs in network.state_dict().items():
             torch.testing.assert_close(learner.student.state_dict()[name], theirs, rtol=1e-10, atol=1e-12, msg=name)
     assert learner.feed.position == 100 and learner.sums.totals()["images"] == 100
+
+
+@pytest.mark.parametrize("kind", [torch.nn.BatchNorm2d, torch.nn.InstanceNorm2d])
+def test_running_statistics_of_every_normalisation_move_once(kind):
+    norm = kind(3, track_running_stats=True)
+    images, step, moved = torch.rand(8, 3, 4, 4), Accumulation([norm], 8, 4, Alone()), []
+    for part in step.parts:
+        own = kind(3, track_running_stats=True)
+        for network in (norm, own):
+            network(images[part.offset : part.offset + part.size])
+        moved.append(own.running_mean)
+        step.add(part, ([],), {"images": torch.tensor(float(part.size))})
+    step.total()
+    torch.testing.assert_close(norm.running_mean, torch.stack(moved).mean(dim=0))
+    assert norm.num_batches_tracked == own.num_batches_tracked
 
 
 def test_what_couples_images_couples_those_of_a_micro_batch(specify):
