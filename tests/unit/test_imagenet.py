@@ -82,6 +82,11 @@ def test_a_flat_val_is_labelled_as_its_folders_would_be(here, monkeypatch, label
     files = load()
     expected = {f"val/ILSVRC2012_val_{n:08d}.JPEG": sorted(WNIDS).index(w) for n, w in enumerate(2 * WNIDS, start=1)}
     assert dict(zip((name.decode() for name in files.test_files), files.test_labels.tolist(), strict=True)) == expected
+    publish_imagenet("folders/imagenet", monkeypatch)
+    assert main(["data", "imagenet", "--from", "folders"]) == 0
+    folders = load()
+    assert (folders.digest, folders.test_labels.tolist()) == (files.digest, files.test_labels.tolist())
+    assert [folders.test.read(n) for n in range(6)] == [files.test.read(n) for n in range(6)]
 
 
 def test_the_digest_of_classes_is_over_the_sorted_names_a_line_each():

@@ -849,6 +849,7 @@ def in_base(**keys):
     [
         (changed(base=in_base(KD__TEMPERATURE=2), methods=NONE_ALONE), ["base.KD.TEMPERATURE: is read by no run"]),
         (changed(base=in_base(KD={}), methods=NONE_ALONE), ["base.KD: is empty and read by no run"]),
+        (changed(base=in_base(DATASET__STAGE="/tmp")), ["base.DATASET.STAGE: is read by no run"]),
         (
             changed(base=in_base(KD__TEMPERATURE=2), methods={"KD": {"DISTILLER.TYPE": "KD", "KD.TEMPERATURE": 3}}),
             ["base.KD.TEMPERATURE: every run that reads it has another value above it; remove it"],

@@ -203,6 +203,8 @@ class _Expansion:
 
     def note_places(self, row, layers):
         keys, above = set(read_keys(row.written, layers)), set()
+        if not is_streamed(components.datasets()[self.sections.dataset]["augmentation"]):
+            keys.discard("DATASET.STAGE")
         for there in (row.written, *reversed(layers)):  # the highest place decides a key's value
             if there not in row.layers:  # a published file is as it is
                 _, read, taken = self.places.setdefault(there.where, (there, set(), set()))

@@ -67,8 +67,8 @@ SOLUTION, NUMBERS = "LOC_val_solution.csv", "val.txt"
 def files(folder, declared):
     """The `Files` in a folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG, or all in val/ with labels in a file.
 
-    Classes are numbered in the order of their names, images ordered by class and name, as in torchvision's ImageFolder;
-    those of a flat val/ by name. declared: with `classes_sha256` it has to be the published set; else classes are what
+    Classes are numbered in the order of their names, images ordered by class and name, as in torchvision's ImageFolder,
+    in whatever form val/ is. declared: with `classes_sha256` it has to be the published set; else classes are what
     is found, and `files_sha256` is over all files. Raises UserError, naming it, for the first file or class that is not
     right.
     """
@@ -82,6 +82,7 @@ def files(folder, declared):
     labelled, test = (), _in_class_folders(root, "val", _class_folders(root / "val"))
     if not test:
         labelled, test = _flat(root, classes)
+        test.sort(key=lambda entry: (entry[2], entry[0]))
     _require_same_classes(root, classes, test)
     if declared["classes_sha256"]:
         _require_published(root, train, test, declared)

@@ -72,10 +72,12 @@ class Files(NamedTuple):
 
     @classmethod
     def of(cls, training, test, source):
-        """training, test: `Listing`."""
+        """training, test: `Listing`. Their digest is over names without folders: the same in every form of them."""
         arrays = [array for split in (training, test) for array in (split.files, split.sizes, split.labels)]
         digest = hashlib.sha256()
         for name, array in zip(FIELDS, arrays, strict=True):
+            if array.dtype.kind == "S":
+                array = np.array([file.rpartition(b"/")[2] for file in array.tolist()])
             digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
             digest.update(np.ascontiguousarray(array))
         return cls(*arrays, training.folder, digest.hexdigest(), source)
