@@ -84,9 +84,14 @@ class Processes(Alone):
         return values
 
 
+def is_alone():
+    """Whether torchrun started no other process with this one."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["WORLD_SIZE"] == "1"
+
+
 def joined():
     """The group of this process: those that torchrun started with it, else it is alone."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["WORLD_SIZE"] == "1":
+    if is_alone():
         return Alone()
     import torch
     import torch.distributed as dist

@@ -9,7 +9,7 @@ from distillbench.config.implemented import require_file
 from distillbench.config.specification import read_specification
 from distillbench.errors import RunFailed, UserError
 from distillbench.files import read_json
-from distillbench.group import joined
+from distillbench.group import is_alone, joined
 from distillbench.loggers import open_loggers, require
 from distillbench.store.claim import claim
 from distillbench.store.layout import CHECKPOINTS
@@ -21,8 +21,11 @@ def complete(store, run, *, device="auto", workers=None, report=print, **options
     """Make a run whole: train it where its training is missing, predict, and compute the metrics, which come last.
 
     store: `Store`; run: id of a run that is planned or here; the rest: as for `train`.
-    Raises UserError or RunFailed as the stages do; what an earlier stage made stays.
+    Raises UserError or RunFailed as the stages do, and UserError in one of several processes, of which one would wait
+    for the claim and the other for the group; what an earlier stage made stays.
     """
+    if not is_alone():
+        raise UserError("complete: is for one process; start `train` with torchrun, and complete the run afterwards")
     with claim(store.work(run), report=report):
         report(run)
         missing, teacher = store.missing(run), store.specification(run)["teacher"]

@@ -13,12 +13,14 @@ from standins import DIGITS, FIXTURES, TEACHER, learner_of, quiet, specification
 from distillbench.checks.method import can_be_replayed, names_its_numbers, resumes, waits_for_no_device
 from distillbench.config import own_files
 from distillbench.data import Images, digits
-from distillbench.engine.micro_batches import Part, cut, notes, require_fit, shared
+from distillbench.engine.micro_batches import Accumulation, Part, cut, notes, require_fit, shared
 from distillbench.engine.run import train
 from distillbench.errors import UserError
 from distillbench.files import read_json, to_json
 from distillbench.group import Alone, Processes, joined
+from distillbench.jobs import complete
 from distillbench.models import build_network
+from distillbench.store import Store
 
 CUT = {"SOLVER.BATCH_SIZE": 64, "SOLVER.BATCH_STATISTICS": 16, "SOLVER.PRECISION": "fp64", "SOLVER.EPOCHS": 2}
 ROWS = {
@@ -110,6 +112,21 @@ def test_a_step_is_that_of_the_mean_loss_and_running_statistics_move_once(specif
         for name, theirs in network.state_dict().items():
             torch.testing.assert_close(learner.student.state_dict()[name], theirs, rtol=1e-10, atol=1e-12, msg=name)
     assert learner.feed.position == 100 and learner.sums.totals()["images"] == 100
+
+
+@pytest.mark.parametrize("kind", [torch.nn.BatchNorm2d, torch.nn.InstanceNorm2d])
+def test_running_statistics_of_every_normalisation_move_once(kind):
+    norm = kind(3, track_running_stats=True)
+    images, step, moved = torch.rand(8, 3, 4, 4), Accumulation([norm], 8, 4, Alone()), []
+    for part in step.parts:
+        own = kind(3, track_running_stats=True)
+        for network in (norm, own):
+            network(images[part.offset : part.offset + part.size])
+        moved.append(own.running_mean)
+        step.add(part, ([],), {"images": torch.tensor(float(part.size))})
+    step.total()
+    torch.testing.assert_close(norm.running_mean, torch.stack(moved).mean(dim=0))
+    assert norm.num_batches_tracked == own.num_batches_tracked
 
 
 def test_what_couples_images_couples_those_of_a_micro_batch(specify):
@@ -234,6 +251,34 @@ def test_where_one_process_stops_all_do_and_the_run_goes_on_from_its_state(tmp_p
     assert not (tmp_path / "stopped.work").exists()
     code, said, _ = torchrun(2, "-m", "distillbench", *command, "whole", cwd=tmp_path)
     assert code == 0 and "epoch" not in said
+
+
+ENDING = """
+import os, signal, sys
+import distillbench.engine.run as run
+from distillbench.commands import main
+run.finish = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_run_whose_first_process_was_killed_behind_the_last_epoch_is_finished_by_the_same_command(tmp_path):
+    (tmp_path / "spec.json").write_text(to_json(specification_of(**CUT | {"SOLVER.EPOCHS": 1}).as_file()))
+    prepare = [sys.executable, "-m", "distillbench", "data", "digits"]
+    subprocess.run(prepare, cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "ending.py").write_text(ENDING)
+    command = ["train", "--spec", "spec.json", "--device", "cpu", "--save-seconds", "0", "--out", "out"]
+    assert torchrun(2, "ending.py", *command, cwd=tmp_path)[0] == 1 and (tmp_path / "out.work" / "state.pt").exists()
+    code, said, errors = torchrun(2, "-m", "distillbench", *command, cwd=tmp_path)
+    assert code == 0 and "epoch" not in said, errors
+    assert (tmp_path / "out" / "record.json").exists() and not (tmp_path / "out.work").exists()
+
+
+def test_complete_is_refused_to_several_processes_which_would_wait_for_each_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="complete: is for one process; start `train` with torchrun"):
+        complete(Store(tmp_path), "digits/resnet8/none/s0-000000000000")
 
 
 def test_what_does_not_fit_is_said_once(tmp_path):

@@ -387,11 +387,28 @@ def test_only_what_a_run_reads_is_copied_and_what_is_there_stays(here, files):
     assert kept.read_bytes()[:1] == b"x" and cut.read_bytes() == files.training.read(1)
 
 
-@pytest.mark.parametrize("fault", ["variable", "room", "file"])
+def test_other_bytes_under_the_same_names_and_sizes_are_staged_beside_the_first(here, files):
+    ours, others = (files._replace(source={"files_sha256": digit * 64}) for digit in "ab")
+    staged(ours, "mine", ("test",), "$SCRATCH")
+    path = files.test.path(0)
+    path.write_bytes(b"x" * files.test_sizes[0])
+    assert staged(others, "mine", ("test",), "$SCRATCH").test.read(0)[:1] == b"x"
+
+
+def test_a_stage_may_lie_in_the_home_of_who_trains(here, files, monkeypatch):
+    monkeypatch.setenv("HOME", str(here / "home"))
+    assert Path(staged(files, "imagenet", ("test",), "~/copies").staged).is_relative_to(here / "home/copies")
+
+
+@pytest.mark.parametrize("fault", ["variable", "room", "file", "no folder"])
 def test_what_cannot_be_staged_is_one_line(here, files, monkeypatch, fault):
     if fault == "variable":
         with pytest.raises(UserError, match=r"DATASET.STAGE: [$]NOTHING/x: a variable in it is not set"):
             staged(files, "imagenet", ("test",), "$NOTHING/x")
+    elif fault == "no folder":
+        Path("scratch").touch()
+        with pytest.raises(UserError, match=r"DATASET.STAGE: .*scratch/imagenet-.*: cannot be made \(Not a directory"):
+            staged(files, "imagenet", ("test",), "scratch")
     elif fault == "room":
         monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 10))
         with pytest.raises(UserError, match=r"DATASET.STAGE: .*GB of images do not fit, 0.0 GB are free"):

@@ -151,6 +151,13 @@ def test_an_include_that_cannot_be_is_one_line(project, capsys, include, says):
     refused(capsys, f"params/own.yaml: {says}")
 
 
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("nowhere")], ids=["folder", "broken link"])
+def test_what_is_no_file_is_not_offered_in_its_own_place(project, capsys, make):
+    project(own=OWN.replace("common/rows.yaml", "common/row.yaml"), common__rows=ROWS)
+    make(Path("params/common/row.yaml"))
+    refused(capsys, "params/own.yaml: include: unknown file 'common/row.yaml'; did you mean common/rows.yaml?")
+
+
 def test_a_circle_behind_others_names_its_files(project, capsys):
     project(own=OWN, common__rows=f"include: common/more.yaml\n{ROWS}", common__more="include: common/rows.yaml\n")
     circle = "common/rows.yaml -> common/more.yaml -> common/rows.yaml"

@@ -82,7 +82,7 @@ def _included(value, file, root):
             raise UserError(f"{file}: {INCLUDE}: {name} stands twice; remove one")
         folder = Path(root) / "params"
         if not (folder / name).is_file():
-            there = [path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")]
+            there = [path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml") if path.is_file()]
             raise UserError(f"{file}: {INCLUDE}: {one_of(name, set(there) - {Path(file).name}, 'file')}")
     return names
 

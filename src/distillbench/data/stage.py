@@ -20,17 +20,23 @@ def staged(files, name, splits, folder, report=print):
     """`Files` of a dataset that are read below a folder, where those of `splits` are once this returns.
 
     files: `data.Files`; name: of the dataset; splits: of "training" and "test"; folder: may hold $VARIABLES of the
-    machine. Each file is there whole or not at all, and of several processes one copies while the others wait: whatever
-    ends one, the next goes on. Raises UserError where a variable is not set, room is lacking, or a file is not as
-    listed.
+    machine, and begin with ~. Each file is there whole or not at all, and of several processes one copies while the
+    others wait: whatever ends one, the next goes on. Raises UserError where a variable is not set, the folder cannot be
+    made, room is lacking, or a file is not as listed.
     """
-    root = Path(os.path.expandvars(folder))
+    root = Path(os.path.expanduser(os.path.expandvars(folder)))
     if "$" in str(root):
         raise UserError(
             f"DATASET.STAGE: {folder}: a variable in it is not set on this machine; set it or name a folder"
         )
-    root = root.absolute() / f"{name}-{files.digest[:12]}"
-    root.mkdir(parents=True, exist_ok=True)
+    of_bytes = files.source.get("files_sha256", files.digest)  # their lists are the same where bytes alone differ
+    root = root.absolute() / f"{name}-{of_bytes[:12]}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"DATASET.STAGE: {root}: cannot be made ({error.strerror}); name a folder that can be written to"
+        ) from None
     for split in splits:
         complete = root / f".{split}"
         if complete.exists():

@@ -9,7 +9,7 @@ not matter how many processes share them.
 from typing import NamedTuple
 
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 from distillbench.errors import UserError
 
@@ -121,7 +121,7 @@ def _images(parts):
 
 
 def _running(modules):
-    norms = (norm for module in modules for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training)
+    norms = (norm for module in modules for norm in module.modules() if isinstance(norm, _NormBase) and norm.training)
     return [buffer for norm in norms for buffer in norm.buffers()]
 
 

@@ -95,6 +95,7 @@ def train(
             "why_live": progress.why_live or None,
         }
         left = (specification, learner.deployed, progress, teacher_digest, flight.attempts, watch, source, how)
+        group.tell()  # all have read the state of an earlier attempt, which the first removes now
         if first:
             finish(work, out, lambda folder: write_run(folder, *left, images.origin))
 
