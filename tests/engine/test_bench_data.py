@@ -82,6 +82,7 @@ def test_what_cannot_be_timed_is_one_line(tmp_path, folder, capsys):
         (["--from", str(empty)], f"--from: {empty}: holds no images"),
         (["--from", str(folder)], f"{cut}: not a whole image"),
         (["--rounds", "0"], "invalid value for '--rounds'"),
+        (["--images", "9"], "--images: counts files of a folder; add --from FOLDER or leave it out"),
     ):
         assert main(["bench", "data", *words]) == 2
         line = capsys.readouterr().err.splitlines()[-1]

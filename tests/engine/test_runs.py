@@ -49,6 +49,13 @@ def test_a_job_imports_no_compiler_and_no_statistics(tmp_path):
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 
 
+def test_a_last_batch_of_one_image_without_variance_is_one_line(specify, images, tmp_path):
+    """MobileNetV2 ends in maps of one pixel here; 300 images are 13 batches of 23 and one of 1."""
+    keys = {"DISTILLER.STUDENT": "MobileNetV2", "SOLVER.BATCH_SIZE": 23, "SOLVER.EPOCHS": 1}
+    with pytest.raises(UserError, match=r"^SOLVER.BATCH_SIZE: the last batch of an epoch has one image, of which"):
+        learn(specify(**keys), images, tmp_path)
+
+
 def test_a_pickle_is_not_executed(tmp_path):
     class Harmful:
         def __reduce__(self):

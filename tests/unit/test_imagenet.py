@@ -212,6 +212,11 @@ FAULTS = {  # what is damaged, how val/ is labelled, and what is said
         FLAT[0],
         "meta.mat: not the devkit",
     ),
+    "two images of one name": (
+        lambda root: shutil.copy(root / f"val/{VAL}.JPEG", root / f"val/{VAL}.jpg"),
+        FLAT[0],
+        f"val/{VAL}.jpg: has the name of {VAL}.JPEG, too",
+    ),
     "label of no class": (change(TRUTH, "2", "20"), FLAT[0], f"{FLAT[0]}: label 2, '20', stands for no class"),
     "empty label": (
         change(FLAT[2], f"{WNIDS[1]} 1 2 3 4", ""),

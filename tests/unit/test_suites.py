@@ -270,7 +270,9 @@ def test_a_resolved_suite_is_one_file_that_gives_the_same_runs(project, capsys, 
 
 def test_a_part_of_a_suite_is_not_printed_resolved(project, capsys):
     project(own=OWN, common__rows=ROWS)
-    refused(capsys, "--resolved: prints a whole suite", command=("plan", "own", "--resolved", "--only", "KD"))
+    for words in (("--only", "KD"), ("--table", "never")):
+        says = f"--resolved: prints a suite as it is written; leave out {words[0]}"
+        refused(capsys, says, command=("plan", "own", "--resolved", *words))
     project(common__rows=ROWS.replace("LR: 0.1", "LR: -1"))
     refused(capsys, "params/common/rows.yaml: base.SOLVER.LR", command=("plan", "own", "--resolved"))
 

@@ -48,7 +48,7 @@ def bench(pairs, methods, device, quick, rounds, upstream, data, json):
 
 @command("bench data")
 @option("--from", Folder("folder with images of ImageNet (default: generated JPEGs of 500x375)"))
-@click.option("--images", type=click.IntRange(1), default=200, help="so many of the folder's files (default: 200)")
+@click.option("--images", type=click.IntRange(1), help="with --from: so many of the folder's files (default: 200)")
 @click.option("--rounds", type=click.IntRange(1), default=6, help="how often each way is timed (default: 6)")
 @option("--json", File("file for the numbers, with the environment"))
 def bench_data(images, rounds, json, **options):
@@ -64,7 +64,9 @@ def bench_data(images, rounds, json, **options):
     from distillbench.benchmark.results import loading_as_json, loading_as_text
 
     _require_writable(json, "ways")
-    loaded = bench_loading(options["from"], images, rounds, _say)
+    if images and not options["from"]:
+        raise UserError("--images: counts files of a folder; add --from FOLDER or leave it out")
+    loaded = bench_loading(options["from"], images or 200, rounds, _say)
     if json:
         _write(json, loading_as_json(loaded, {**environment(torch.device("cpu")), "threads": 1}))
     print(loading_as_text(loaded), flush=True)

@@ -19,7 +19,6 @@ partial = click.option(
 @click.option(
     "--table",
     type=click.Choice(["auto", "always", "never"]),
-    default="auto",
     metavar="MODE",
     help="tables of teachers' logits: auto, where they save work (default), always or never",
 )
@@ -30,7 +29,7 @@ def plan(suite, only, table, resolved):
     And which teachers would get a table of their logits. Specifications are written to results/specs.
     """
     if resolved:
-        return _print_resolved(suite, only)
+        return _print_resolved(suite, only, table)
     from distillbench.loggers import require_imports
     from distillbench.planning import plan_where_possible
     from distillbench.planning.tables import plan_tables, summary
@@ -51,7 +50,7 @@ def plan(suite, only, table, resolved):
     if len(part.teachers) > (fixed := len(set(part.teachers.values()))):
         new = len(part.teachers.keys() & todo)
         print(f"{len(part.teachers)} of them teachers, {new} to train (teacher_seed: matched); with fixed {fixed}")
-    for line in summary(plan_tables(part, store, table), store):
+    for line in summary(plan_tables(part, store, table or "auto"), store):
         print(line)
     for note in dict.fromkeys([*part.notes, *(f"{cell.row}: {note}" for cell in part.cells for note in cell.notes)]):
         print(f"note: {note}")
@@ -64,13 +63,14 @@ def plan(suite, only, table, resolved):
     return store.told
 
 
-def _print_resolved(suite, only):
+def _print_resolved(suite, only, table):
     from distillbench.config.suite import load_suite
     from distillbench.config.suite_file import read_suite
     from distillbench.config.yaml_file import as_yaml
 
-    if only is not None:
-        raise UserError("--resolved: prints a whole suite; leave out --only")
+    for name, value in {"--only": only, "--table": table}.items():
+        if value is not None:
+            raise UserError(f"--resolved: prints a suite as it is written; leave out {name}")
     *included, own = load_suite(suite).files
     print(f"# {own}{' with ' if included else ''}{', '.join(included)}")
     print(as_yaml(read_suite(suite).content), end="")

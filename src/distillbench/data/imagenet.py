@@ -205,7 +205,11 @@ def _decode_some(split):
 
 def _flat(root, classes):
     """([names of the files with labels], [(name below root, bytes, class)]) of a val/ without class folders."""
-    images = {Path(name).stem: (name, size) for name, size in _images(root / "val")}
+    images = {}
+    for name, size in _images(root / "val"):
+        other, _ = images.setdefault(Path(name).stem, (name, size))
+        if other != name:
+            raise UserError(f"{root / 'val' / name}: has the name of {other}, too, and labels are by name; remove one")
     if not images:
         raise UserError(f"{root / 'val'}: has no images; expected val/CLASS/*.JPEG, or val/*.JPEG with labels in {IDS}")
     for place, (name, read) in itertools.product(("", *DEVKIT), READERS.items()):

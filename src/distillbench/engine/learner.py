@@ -71,7 +71,7 @@ class Learner:
             batch = self.feed.batch(part.size, part.offset)
             with self._drawing(part):
                 students, teachers, losses = self.method(*self.callables, batch, self.schedule)
-            batch.labels.require_read(self.name)
+            batch.labels.require_read(self.name, losses)
             observed = self.method.observations(*of_views(students, teachers), batch, losses) if observing else {}
             check_returned(self.name, losses, observed, self.observed, self.task.HITS)
             sums = batch_sums(self.task, students[0], batch.target, losses, observed if observing else None)

@@ -81,7 +81,7 @@ def train(
         if first:
             group.tell(True)
         watch = Stopwatch(progress.seconds, device, specification["schedule"]["EPOCHS"] * len(learner.feed))
-        with logger() as log, refused_if_random(deterministic):
+        with logger() as log, torch_refusals(deterministic):
             try:
                 train_epochs(specification, learner, driver, evaluated, progress, flight, watch, report, log)
             except DecodingFailed:  # between two steps; once the file is mended the run goes on from here
@@ -122,10 +122,15 @@ def splits(specification, images, device, workers=None):
 
 
 @contextmanager
-def refused_if_random(deterministic):
-    """Raises UserError where torch refuses an operation that adds in an order of its own."""
+def torch_refusals(deterministic):
+    """Raises UserError where torch refuses an operation that adds in an order of its own, or the variance of one image."""
     try:
         yield
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):
+            problem = "the last batch of an epoch has one image, of which batch normalisation has no variance"
+            raise UserError(f"SOLVER.BATCH_SIZE: {problem}; choose another") from None
+        raise
     except RuntimeError as error:
         if deterministic and "deterministic" in str(error):
             reason = str(error).partition("You can turn")[0].strip().rstrip(".")

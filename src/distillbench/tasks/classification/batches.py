@@ -73,9 +73,12 @@ class Labels:
         other = F.cross_entropy(logits, self.partner, label_smoothing=self.smoothing)
         return self.share * loss + (1 - self.share) * other
 
-    def require_read(self, method):
-        """Raises UserError where a method of a name has its loss on the labels from elsewhere, and labels differ."""
-        if not self.read and (self.smoothing or self.share is not None):
+    def require_read(self, method, losses):
+        """Raises UserError where a method of a name has its loss on the labels from elsewhere, and labels differ.
+
+        One whose losses have none on labels may have its images mixed.
+        """
+        if not self.read and (self.smoothing or (self.share is not None and "ce" in losses)):
             key = "LABEL_SMOOTHING" if self.smoothing else "MIXUP"
             problem = f"SOLVER.{key} would have no effect on the method's own cross entropy"
             raise UserError(f"{method}: {problem}; take batch.cross_entropy(student.logits)")
