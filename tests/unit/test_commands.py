@@ -116,7 +116,7 @@ def test_an_argument_that_begins_with_a_hyphen_stands_after_two(project):
 def test_a_number_stays_the_text_that_was_typed(project, capsys):
     assert main(["plan", "007", "--only", "KD"]) == main(["status", "007"]) == 0
     assert "suite 007: " in capsys.readouterr().out
-    words = {"suite": "007", "only": "1e5,007", "table": "auto", "resolved": False}
+    words = {"suite": "007", "only": "1e5,007", "table": None, "resolved": False}
     assert parsed(["plan", "007", "--only", "1e5,007"]) == words
 
 

@@ -123,7 +123,7 @@ def splits(specification, images, device, workers=None):
 
 @contextmanager
 def torch_refusals(deterministic):
-    """Raises UserError where torch refuses an operation that adds in an order of its own, or the variance of one image."""
+    """Raises UserError where torch refuses an operation that adds in its own order, or the variance of one image."""
     try:
         yield
     except ValueError as error:
