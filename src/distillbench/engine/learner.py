@@ -68,19 +68,23 @@ class Learner:
         """
         step = Accumulation((self.student, self.method), size, self.statistics, self.group)
         for part in step.parts:
-            batch = self.feed.batch(part.size, part.offset)
-            with self._drawing(part):
-                students, teachers, losses = self.method(*self.callables, batch, self.schedule)
-            batch.labels.require_read(self.name, losses)
-            observed = self.method.observations(*of_views(students, teachers), batch, losses) if observing else {}
-            check_returned(self.name, losses, observed, self.observed, self.task.HITS)
-            sums = batch_sums(self.task, students[0], batch.target, losses, observed if observing else None)
-            step.add(part, self.trainer.gradients(losses), sums)
+            step.add(part, *self._computed(part, observing))
         gradients, sums = step.total()
         self.trainer.descend(*gradients)
         self.method.settle(len(step.parts), step.gather)
         self.sums.add(sums)
         self.feed.advance(size)
+
+    def _computed(self, part, observing):
+        """(gradients, sums) of a micro-batch, whose graph goes with the end of this."""
+        batch = self.feed.batch(part.size, part.offset)
+        with self._drawing(part):
+            students, teachers, losses = self.method(*self.callables, batch, self.schedule)
+        batch.labels.require_read(self.name, losses)
+        observed = self.method.observations(*of_views(students, teachers), batch, losses) if observing else {}
+        check_returned(self.name, losses, observed, self.observed, self.task.HITS)
+        sums = batch_sums(self.task, students[0], batch.target, losses, observed if observing else None)
+        return self.trainer.gradients(losses), sums
 
     def _drawing(self, part):
         """What a student draws in a step is a function of the seed and of the first image's place in the epochs."""
