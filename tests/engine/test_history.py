@@ -260,7 +260,7 @@ def test_sums_keep_what_single_precision_loses():
     sums = Sums("cpu")
     for value in (1e8, 1.0):
         sums.add({"seen": torch.tensor(value)})
-    assert sums.totals()["seen"] == 100_000_001
+    assert sums.totals()["seen"].item() == 100_000_001
 
 
 def test_sums_go_on_from_a_state_in_which_every_step_was_observed():
