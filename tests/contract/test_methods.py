@@ -12,6 +12,7 @@ from distillbench.checks import method as contract
 from distillbench.config import components, own_files
 from distillbench.config.specification import Specification
 from distillbench.engine.learner import Learner
+from distillbench.engine.replay import Replayed
 from distillbench.engine.streams import generator
 from distillbench.engine.weights import weights_digest
 from distillbench.errors import UserError
@@ -237,3 +238,14 @@ def test_of_two_transforms_the_second_sees_and_shows_what_the_first_made():
     assert observed["confidence"].tolist() == [(bins == i).sum().item() for i in range(20)]
     expected = kd_loss(z / 2, teacher.logits / 2, hyperparameters["TEMPERATURE"]) * hyperparameters["LOSS.KD_WEIGHT"]
     torch.testing.assert_close(losses["kd"], expected)
+
+
+@pytest.mark.parametrize("name", sorted(n for n, d in components.methods().items() if d["capturable"]))
+def test_replayed_steps_are_steps_that_no_recorder_watches(name):
+    """A recorder changes how autograd adds gradients up; of maps of several pixels that moves no bit."""
+    plain, replayed = (contract.learner({"DISTILLER.TYPE": name}) for _ in range(2))
+    for built, step in ((plain, plain.step), (replayed, Replayed(replayed).step)):
+        built.begin(1, 0.02)
+        for size, observing in ((16, True), (16, False), (8, True)):
+            step(size, observing)
+    assert all(map(torch.equal, plain.statics(), replayed.statics()))
