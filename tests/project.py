@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
+from published import write_cifar
+
 from distillbench.commands import program, types
+from distillbench.data import copies
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("Snakefile", "workflow", "src", "params", "profiles", "environment.yml", ".gitignore")
@@ -115,6 +118,16 @@ def jobs(output):
         wildcards = re.search(r"^    wildcards: \w+=([^\s,]+)", block, re.MULTILINE)
         found.setdefault(rule, set()).add(wildcards[1] if wildcards else "")
     return found
+
+
+def project_with_own_images(tmp_path, monkeypatch, suite):
+    """A project with a suite on the dataset `mine`, declared, whose images lie where DISTILLBENCH_DATA says."""
+    write_cifar(tmp_path / "sets/mine")
+    project = new_project(tmp_path / "project", suite)
+    declare = ("python", "-m", "distillbench", "data", "declare", str(tmp_path / "sets/mine"), "--name", "mine")
+    succeeded(project.call(*declare, "--like", "cifar100"))
+    monkeypatch.setenv(copies.VARIABLE, str(tmp_path / "sets"))
+    return project
 
 
 def new_project(path, suite=SMALL):

@@ -1,10 +1,7 @@
 """A reduced copy of a paper's suite: what it includes, through the workflow to its table."""
 
 import pytest
-from project import jobs, new_project, succeeded
-from published import write_cifar
-
-from distillbench.data import copies
+from project import jobs, project_with_own_images, succeeded
 
 REDUCED = """\
 include: cifar100_same.yaml
@@ -19,12 +16,7 @@ SHARED = "params/common/rows.yaml"
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    write_cifar(tmp_path / "sets/mine")
-    project = new_project(tmp_path / "project", REDUCED)
-    declare = ("python", "-m", "distillbench", "data", "declare", str(tmp_path / "sets/mine"), "--name", "mine")
-    succeeded(project.call(*declare, "--like", "cifar100"))
-    monkeypatch.setenv(copies.VARIABLE, str(tmp_path / "sets"))
-    return project
+    return project_with_own_images(tmp_path, monkeypatch, REDUCED)
 
 
 def test_a_reduced_copy_of_a_papers_suite_runs_to_its_table(project):

@@ -59,7 +59,8 @@ def train(
     """
     require_trainable(specification)
     require_images(specification, images)
-    group, first = group or Alone(), not group or group.rank == 0
+    group = group or Alone()
+    first = group.rank == 0
     require_fit(specification["batch"], group)
     with claim(work, report=report) if first else nullcontext():
         if first and not begins(specification, out, work, runs, again):
@@ -81,15 +82,13 @@ def train(
         if first:
             group.tell(True)
         watch = Stopwatch(progress.seconds, device, specification["schedule"]["EPOCHS"] * len(learner.feed))
-        with logger() as log, torch_refusals(deterministic):
-            try:
-                train_epochs(specification, learner, driver, evaluated, progress, flight, watch, report, log)
-            except DecodingFailed:  # between two steps; once the file is mended the run goes on from here
-                flight.save(learner, progress, watch.seconds())
-                raise
-        precision = effective_precision(specification["precision"], device)
-        how = {"driver": driver.name, "why": driver.why, "precision": precision, "deterministic": deterministic}
-        how |= {
+        with logger() as log, torch_refusals(deterministic), kept_if_damaged(flight, learner, progress, watch):
+            train_epochs(specification, learner, driver, evaluated, progress, flight, watch, report, log)
+        how = {
+            "driver": driver.name,
+            "why": driver.why,
+            "precision": effective_precision(specification["precision"], device),
+            "deterministic": deterministic,
             "processes": group.size,
             "teacher_source": progress.teacher_source,
             "why_live": progress.why_live or None,
@@ -119,6 +118,16 @@ def splits(specification, images, device, workers=None):
         return training, put(images.test, specification, device, workers)
     chosen = trained_on(images.train_labels, protocol)
     return training.part(chosen), training.part(~chosen)
+
+
+@contextmanager
+def kept_if_damaged(flight, learner, progress, watch):
+    """Inside, an image that cannot be decoded, which is met between two steps, ends the run with its state saved."""
+    try:
+        yield
+    except DecodingFailed:
+        flight.save(learner, progress, watch.seconds())
+        raise
 
 
 @contextmanager
