@@ -10,14 +10,9 @@ NAME = r"[A-Za-z][A-Za-z0-9_]*"
 DOTTED = rf"{NAME}(\.{NAME})*"
 MODULE = r"\w+(\.\w+)*"
 LABEL = "[a-z0-9_]+"  # text in the ids of runs
+# Of a specification, besides the places of transforms.
 PARTS = ("schema", "task", "dataset", "student", "views", "teacher", "method", "trainer", "schedule", "batch", "seed")
-PARTS += (
-    "replicate",
-    "precision",
-    "threads",
-    "logit_table",
-    "label_smoothing",
-)  # of a specification, besides the places of transforms
+PARTS += ("replicate", "precision", "threads", "logit_table", "label_smoothing")
 TEACHER = ("none", "logits", "network")
 NEEDS = ((), ("teacher_logits",), ("teacher_logits", "teacher_features"))  # the same in their earlier spelling
 AUGMENTATIONS = {

@@ -50,9 +50,8 @@ class Learner:
         feed.label_smoothing = specification.label_smoothing
         if table is not None:
             feed.number_views()
-        exact = (
-            "fp32" if replaces_teacher(specification) else precision
-        )  # as a table has it, which may stand in its place
+        # as a table has it, which may stand in its place
+        exact = "fp32" if replaces_teacher(specification) else precision
         live = teacher and LiveTeacher(teacher, exact, features)
         self.callables = Student(self.student, precision), live if table is None else TableTeacher(table, live)
         self.task = tasks.part(specification["task"], "training")
